@@ -1,0 +1,1 @@
+"""The NumPy engine: fast rollouts and updates for plain MLP policies on the CPU."""

@@ -1,0 +1,63 @@
+"""Checks of constructor arguments: one clear line each, before any work starts."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from stable_baselines3.common.utils import FloatSchedule
+
+
+def check_number(
+    name: str,
+    value: float,
+    *,
+    above: float = -math.inf,
+    at_least: float = -math.inf,
+    below: float = math.inf,
+    at_most: float = math.inf,
+) -> None:
+    """Refuse a number that is not finite or outside its range.
+
+    :param name: name of the argument
+    :param value: its value
+    :param above: exclusive lower bound
+    :param at_least: inclusive lower bound
+    :param below: exclusive upper bound
+    :param at_most: inclusive upper bound
+    :raises ValueError: naming the argument, the value and the range
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if is_number and above < value < below and at_least <= value <= at_most:
+        return
+    bounds = [
+        f"{word} {bound:g}"
+        for word, bound in (("above", above), ("at least", at_least), ("below", below), ("at most", at_most))
+        if math.isfinite(bound)
+    ]
+    raise ValueError(f"{name}={value!r} is not allowed: give a finite number {' and '.join(bounds)}.")
+
+
+def check_choice(name: str, value: Any, options: Sequence[Any]) -> None:
+    """Refuse a value that is not one of ``options``.
+
+    :raises ValueError: naming the argument, the value and the options
+    """
+    if value not in options:
+        raise ValueError(f"{name}={value!r} is not allowed: use one of {', '.join(map(repr, options))}.")
+
+
+def constant_value(name: str, schedule: Any) -> float:
+    """Return the value of a schedule that must be constant, because a controller steers the quantity.
+
+    :param name: name of the argument
+    :param schedule: a number, or a schedule over the remaining progress (rl-zoo wraps plain numbers in one)
+    :return: its value
+    :raises ValueError: if the schedule changes over the course of training
+    """
+    values = [FloatSchedule(schedule)(progress) for progress in (1.0, 0.5, 0.0)]
+    if len(set(values)) > 1:
+        raise ValueError(
+            f"{name} must be constant: it is the starting point of a controller, which would fight the schedule "
+            f"(values at the start, middle and end of training: {values}). Give a plain number."
+        )
+    return values[0]

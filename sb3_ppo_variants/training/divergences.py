@@ -1,0 +1,49 @@
+r"""Divergences between the policy that collected the rollout (old) and the policy being trained (new).
+
+The package measures :math:`KL(\pi_{old} \| \pi_{new})` throughout: states and actions come from the old policy.
+"""
+
+import torch as th
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.distributions import kl_divergence as sb3_kl_divergence
+
+
+def k3(log_ratio: th.Tensor, ratio: th.Tensor) -> th.Tensor:
+    """Estimate KL(old||new) per sample as (r - 1) - log r.
+
+    Unbiased under actions of the old policy, and never negative.
+
+    :param log_ratio: log pi_new(a|s) - log pi_old(a|s), shape (batch,)
+    :param ratio: exp(log_ratio), shape (batch,)
+    :return: estimate per sample in nats, shape (batch,)
+
+    Source: Schulman, "Approximating KL Divergence" (2020), estimator k3.
+    """
+    return (ratio - 1) - log_ratio
+
+
+def has_analytic_kl(distribution: Distribution) -> bool:
+    """Tell whether :func:`kl_divergence` knows a closed form for this action distribution.
+
+    True for every distribution of SB3 and sb3-contrib; a custom one that PyTorch knows no closed form of
+    makes the callers fall back to :func:`k3`.
+    """
+    try:
+        sb3_kl_divergence(distribution, distribution)
+    except (NotImplementedError, AttributeError, AssertionError):
+        return False
+    return True
+
+
+def kl_divergence(old: Distribution, new: Distribution) -> th.Tensor:
+    """Return the exact KL(old||new) per state, summed over action dimensions.
+
+    A tanh-squashed Gaussian has the KL of its Gaussian before squashing, since a bijection leaves the KL unchanged;
+    so squashed and state-dependent noise need no estimator.
+
+    :param old: distributions of the old policy, one per state
+    :param new: distributions of the new policy for the same states
+    :return: KL in nats, shape (batch,)
+    """
+    per_dimension = sb3_kl_divergence(old, new)
+    return per_dimension.reshape(per_dimension.shape[0], -1).sum(dim=1)

@@ -1,0 +1,133 @@
+"""What one update reports: collected as tensors, converted once."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+
+from sb3_ppo_variants.training.minibatch import MiniBatch
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Scalar losses of one minibatch, to be minimised.
+
+    :param policy: negative mean surrogate, plus the mean penalty of variants that have one
+    :param value: loss of the critic
+    :param entropy: negative mean entropy
+    :param total: weighted sum that is differentiated
+    """
+
+    policy: th.Tensor
+    value: th.Tensor
+    entropy: th.Tensor
+    total: th.Tensor
+
+
+@dataclass
+class UpdateStatistics:
+    """Figures of one call of ``train()``; stop rules read it, the logger gets its means.
+
+    :param epoch: index of the running epoch, from 0
+    :param step: index of the running minibatch in its epoch, from 0
+    :param batch: the running minibatch
+    :param stop_reason: why the actor's updates were stopped; None while they run
+    :param stop_epoch: epoch in which they were stopped
+    """
+
+    epoch: int = 0
+    step: int = -1
+    batch: MiniBatch | None = None
+    stop_reason: str | None = None
+    stop_epoch: int | None = None
+    loss: th.Tensor | None = None
+    _policy_losses: list[th.Tensor] = field(default_factory=list)
+    _value_losses: list[th.Tensor] = field(default_factory=list)
+    _entropy_losses: list[th.Tensor] = field(default_factory=list)
+    _clip_fractions: list[th.Tensor] = field(default_factory=list)
+    _epoch_kls: list[th.Tensor] = field(default_factory=list)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Begin a pass over the rollout."""
+        self.epoch = epoch
+        self.step = -1
+        self._epoch_kls = []
+
+    def record(self, batch: MiniBatch, losses: Losses, kl: th.Tensor, clip_fraction: th.Tensor) -> None:
+        """Keep one minibatch's figures.
+
+        :param batch: the minibatch
+        :param losses: its losses
+        :param kl: its k3 estimate of KL(old||new), scalar
+        :param clip_fraction: share of its ratios outside the clip range, scalar
+        """
+        self.step += 1
+        self.batch = batch
+        self.loss = losses.total.detach()
+        self._policy_losses.append(losses.policy.detach())
+        self._value_losses.append(losses.value.detach())
+        self._entropy_losses.append(losses.entropy.detach())
+        self._clip_fractions.append(clip_fraction)
+        self._epoch_kls.append(kl)
+
+    def stop(self, reason: str) -> None:
+        """Note that the actor's updates end here, and why."""
+        self.stop_reason = reason
+        self.stop_epoch = self.epoch
+
+    @property
+    def minibatch_kl(self) -> np.float32:
+        """k3 estimate on the running minibatch, taken before its step."""
+        return np.float32(self._epoch_kls[-1].item())
+
+    @property
+    def epoch_kl(self) -> np.float32:
+        """Mean of the k3 estimates of the running epoch so far, each taken before its minibatch's step."""
+        kls: npt.NDArray[np.float32] = th.stack(self._epoch_kls).cpu().numpy()
+        return np.float32(np.mean(kls))
+
+    def means(self) -> dict[str, float]:
+        """Return SB3's log keys and values for this update, read from the device in one go."""
+        assert self.loss is not None
+        columns = (self._entropy_losses, self._policy_losses, self._value_losses, self._clip_fractions)
+        entropy, policy, value, clip_fraction = th.stack([th.stack(column) for column in columns]).tolist()
+        return {
+            "train/entropy_loss": float(np.mean(entropy)),
+            "train/policy_gradient_loss": float(np.mean(policy)),
+            "train/value_loss": float(np.mean(value)),
+            "train/approx_kl": float(self.epoch_kl),
+            "train/clip_fraction": float(np.mean(clip_fraction)),
+            "train/loss": self.loss.item(),
+        }
+
+
+@dataclass(frozen=True)
+class RolloutMeasurement:
+    """The new policy held against the old one over the whole rollout.
+
+    :param kl: mean KL(old||new) in nats
+    :param kl_is_analytic: False where no closed form exists and ``kl`` is the k3 estimate
+    :param surrogate_gain: mean of (r - 1) A, the unclipped surrogate's rise over the old policy's
+    :param ratio: probability ratio of every sample, shape (rollout size,)
+    :param zero_gradient_fraction: share of samples whose surrogate no longer pulls at the policy
+    """
+
+    kl: float
+    kl_is_analytic: bool
+    surrogate_gain: float
+    ratio: th.Tensor
+    zero_gradient_fraction: float
+
+    def logs(self) -> dict[str, float]:
+        """Return the diagnostics that every variant logs."""
+        ratio = self.ratio.double()
+        low, high = th.quantile(ratio, th.tensor([0.05, 0.95], dtype=ratio.dtype, device=ratio.device)).tolist()
+        effective = ratio.sum() ** 2 / (ratio.square().sum() * len(ratio))
+        return {
+            "train/kl" if self.kl_is_analytic else "train/kl_k3": self.kl,
+            "train/effective_sample_size": effective.item(),
+            "train/ratio_q05": low,
+            "train/ratio_q95": high,
+            "train/zero_gradient_fraction": self.zero_gradient_fraction,
+        }

@@ -1,0 +1,423 @@
+"""The one training loop of the package: SB3's PPO update with hooks for what limits the step.
+
+A variant is a mixin on :class:`UpdateLoop` that overrides one to three hooks; its public class puts the mixin in front
+of SB3's PPO. Rollout collection, policies, saving and loading stay SB3's.
+"""
+
+import copy
+from collections.abc import Generator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import MaybeCallback, RolloutBufferSamples
+from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.vec_env import VecEnv
+from typing_extensions import Self
+
+from sb3_ppo_variants.engine.array_batch import ArrayBatch, FloatArray
+from sb3_ppo_variants.search_space import SearchSpace
+from sb3_ppo_variants.training import divergences, losses
+from sb3_ppo_variants.training.errors import NonFiniteUpdateError
+from sb3_ppo_variants.training.minibatch import MiniBatch
+from sb3_ppo_variants.training.policy_kwargs import resolve_policy_kwargs
+from sb3_ppo_variants.training.snapshot import PolicySnapshot
+from sb3_ppo_variants.training.statistics import Losses, RolloutMeasurement, UpdateStatistics
+
+if TYPE_CHECKING:  # the mixin is type-checked as the PPO that it is always combined with
+    from stable_baselines3 import PPO as _Base  # noqa: N811 -- used as a base class only
+else:
+    _Base = object
+
+StopPoint = Literal["before_step", "after_step", "after_epoch"]
+
+_MEASURE_CHUNK = 1024  # samples per forward pass over the whole rollout: bounds memory with image observations
+
+
+class UpdateLoop(_Base):
+    """SB3's PPO update, bit for bit, taken apart into hooks.
+
+    Hooks, in the order in which an update meets them:
+
+    1. ``_evaluate``: raw rollout data to a :class:`MiniBatch` under the current policy; only families override it
+    2. ``_minibatch``: the minibatch that the losses see, advantages normalised
+    3. ``_surrogate``: per-sample objective to maximise; ``_surrogate_slope`` is its twin on the NumPy engine
+    4. ``_penalty``: per-sample term to minimise beside it; ``_kl_slope`` is its twin on the NumPy engine
+    5. ``_value_loss``: the critic's loss
+    6. ``_should_stop``: a reason to end the actor's updates for this rollout
+    7. ``_after_update``: act on the exact KL over the rollout: steer, accept, roll back
+    """
+
+    limits_step_by: ClassVar[str]
+    own_search_space: ClassVar[SearchSpace] = {}
+    needs_old_distribution: ClassVar[bool] = False
+
+    stop_critic: bool = True
+    _old_policy: PolicySnapshot | None = None
+
+    @classmethod
+    def from_zoo(cls, env_id: str, **overrides: Any) -> Self:
+        """Return a model with its registered hyperparameters, its environment and wrappers attached.
+
+        :param env_id: a Gymnasium environment id
+        :param overrides: zoo keys or constructor arguments that replace registered ones; ``seed``, ``verbose``,
+            ``device`` and ``tensorboard_log`` go to the constructor
+        :raises ValueError: if a key is unknown, or nothing is registered for the environment and there is no default
+        """
+        from sb3_ppo_variants.experiment import model_from_zoo  # needs the registry, which needs this module
+
+        model = model_from_zoo(cls, env_id, **overrides)
+        assert isinstance(model, cls)
+        return model
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+        **family_arguments: Any,
+    ) -> Self:
+        """Train as SB3's ``learn`` does; the TensorBoard run is named after the class unless ``tb_log_name`` says else."""
+        return super().learn(
+            total_timesteps=total_timesteps,
+            callback=callback,
+            log_interval=log_interval,
+            tb_log_name=tb_log_name if tb_log_name is not None else type(self).__name__,
+            reset_num_timesteps=reset_num_timesteps,
+            progress_bar=progress_bar,
+            **family_arguments,
+        )
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+        *family_arguments: Any,
+    ) -> bool:
+        """Collect as SB3 does; a NaN met on the way is reported as what it is.
+
+        :raises NonFiniteUpdateError: if an observation is not finite, or the policy's outputs are not
+        """
+        try:
+            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *family_arguments)
+        except ValueError as error:
+            if not _is_invalid_distribution(error):
+                raise
+            bad_observation = not _all_finite(self._last_obs)
+            where = f"while collecting the rollout after {self.num_timesteps} timesteps"
+            raise NonFiniteUpdateError("observation" if bad_observation else "log-prob", where) from error
+
+    def train(self) -> None:
+        """Update the policy with the rollout just collected.
+
+        :raises NonFiniteUpdateError: before a NaN or an infinity reaches the parameters
+        """
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        self._check_rollout()
+        self._old_policy = PolicySnapshot(self.policy)
+        stats = UpdateStatistics()
+        try:
+            self._run_epochs(stats)
+            measurement = self._after_update(self._measure_rollout())
+        finally:
+            self._old_policy = None
+        self._log_update(stats, measurement)
+
+    # Hooks ----------------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, rollout_data: RolloutBufferSamples) -> MiniBatch:
+        """Evaluate rollout data under the current policy; families override it to add masks or memory.
+
+        Advantages stay raw here.
+        """
+        actions = rollout_data.actions
+        if isinstance(self.action_space, spaces.Discrete):
+            actions = actions.long().flatten()
+        try:
+            values, log_prob, entropy = self.policy.evaluate_actions(rollout_data.observations, actions)
+        except ValueError as error:
+            if not _is_invalid_distribution(error):
+                raise
+            raise NonFiniteUpdateError("log-prob", self._position()) from error
+        return MiniBatch(
+            actions=actions,
+            advantages=rollout_data.advantages,
+            returns=rollout_data.returns,
+            old_values=rollout_data.old_values,
+            old_log_prob=rollout_data.old_log_prob,
+            values=values.flatten(),
+            log_prob=log_prob,
+            entropy=entropy,
+            distribution=copy.copy(self.policy.action_dist),  # the policy overwrites its own at the next pass
+            clip_range=self._current_clip_range(),
+            clip_range_vf=self._current_clip_range_vf(),
+        )
+
+    def _minibatch(self, rollout_data: RolloutBufferSamples) -> MiniBatch:
+        """Return the minibatch that the losses see."""
+        old_distribution = None
+        if self.needs_old_distribution:
+            assert self._old_policy is not None
+            with self._old_policy.installed():
+                old_distribution = self._evaluate(rollout_data).distribution
+        batch = self._evaluate(rollout_data)
+        return replace(
+            batch,
+            advantages=self._normalised(batch.advantages),
+            old_distribution=old_distribution,
+        )
+
+    def _surrogate(self, batch: MiniBatch) -> th.Tensor:
+        """Return the per-sample objective to maximise."""
+        return losses.clipped_surrogate(batch.ratio, batch.advantages, batch.clip_range, batch.clip_range)
+
+    def _penalty(self, batch: MiniBatch) -> th.Tensor | None:  # noqa: ARG002 -- a hook
+        """Return a per-sample term to minimise beside the surrogate, or None to add nothing."""
+        return None
+
+    def _surrogate_slope(self, batch: ArrayBatch) -> FloatArray:
+        """Return d(surrogate)/d(log ratio) per sample: the twin of ``_surrogate`` on the NumPy engine."""
+        return losses.clipped_surrogate_slope(batch.ratio, batch.advantages, batch.clip_range, batch.clip_range)
+
+    def _kl_slope(self, batch: ArrayBatch) -> FloatArray | None:  # noqa: ARG002 -- a hook
+        """Return d(surrogate - penalty)/d(KL of the state) per sample on the NumPy engine, or None for zero."""
+        return None
+
+    def _value_loss(self, batch: MiniBatch) -> th.Tensor:
+        """Return the critic's loss."""
+        return losses.value_loss(batch.values, batch.old_values, batch.returns, batch.clip_range_vf)
+
+    def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> str | None:
+        """Return why the actor's updates should end for this rollout, or None to go on.
+
+        The base rule is SB3's ``target_kl``.
+
+        :param point: before or after the optimizer's step on a minibatch, or after an epoch
+        :param stats: figures of this update so far
+        """
+        if point == "before_step" and self.target_kl is not None and stats.minibatch_kl > 1.5 * self.target_kl:
+            return f"minibatch KL {stats.minibatch_kl:.4g} above 1.5 * target_kl"
+        return None
+
+    def _after_update(self, measurement: RolloutMeasurement) -> RolloutMeasurement:
+        """Act on what the update did to the policy, and return the measurement of the parameters that stay.
+
+        :param measurement: the new policy against the old one over the whole rollout
+        """
+        return measurement
+
+    # What variants read ---------------------------------------------------------------------------------------------
+
+    def _current_clip_range(self) -> float:
+        """Return the clip range of this update."""
+        return self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
+
+    def _current_clip_range_vf(self) -> float | None:
+        """Return the value function's clip range of this update."""
+        if self.clip_range_vf is None:
+            return None
+        return self.clip_range_vf(self._current_progress_remaining)  # type: ignore[operator]
+
+    def _measure_rollout(self) -> RolloutMeasurement:
+        """Hold the current policy against the one that collected the rollout, over all of its samples.
+
+        Draws no random number. A policy whose outputs are not finite measures as NaN.
+        """
+        assert self._old_policy is not None
+        self.policy.set_training_mode(False)
+        try:
+            parts = [self._measure_chunk(chunk) for chunk in self._rollout_chunks()]
+        finally:
+            self.policy.set_training_mode(True)
+        kl, gain, ratio, has_gradient = (th.cat(column) for column in zip(*(part[:4] for part in parts), strict=True))
+        return RolloutMeasurement(
+            kl=kl.double().mean().item(),
+            kl_is_analytic=all(part[4] for part in parts),
+            surrogate_gain=gain.double().mean().item(),
+            ratio=ratio,
+            zero_gradient_fraction=1.0 - has_gradient.double().mean().item(),
+        )
+
+    # The loop -------------------------------------------------------------------------------------------------------
+
+    def _run_epochs(self, stats: UpdateStatistics) -> None:
+        for epoch in range(self.n_epochs):
+            stats.start_epoch(epoch)
+            self._run_epoch(stats)
+            self._n_updates += 1
+            self._ask_to_stop("after_epoch", stats)
+            if self._is_over(stats):
+                break
+
+    def _run_epoch(self, stats: UpdateStatistics) -> None:
+        for rollout_data in self.rollout_buffer.get(self.batch_size):
+            batch = self._minibatch(rollout_data)
+            minibatch_losses = self._losses(batch)
+            with th.no_grad():
+                kl = th.mean(divergences.k3(batch.log_ratio, batch.ratio))
+                clip_fraction = th.mean((th.abs(batch.ratio - 1) > batch.clip_range).float())
+            stats.record(batch, minibatch_losses, kl, clip_fraction)
+
+            self._ask_to_stop("before_step", stats)
+            if self._is_over(stats):
+                return
+            actor_runs = stats.stop_reason is None
+            self._step(minibatch_losses.total if actor_runs else self.vf_coef * minibatch_losses.value, stats)
+            self._ask_to_stop("after_step", stats)
+            if self._is_over(stats):
+                return
+
+    def _losses(self, batch: MiniBatch) -> Losses:
+        policy_loss = -self._surrogate(batch).mean()
+        penalty = self._penalty(batch)
+        if penalty is not None:
+            policy_loss = policy_loss + penalty.mean()
+        value_loss = self._value_loss(batch)
+        # Without a closed form, the sampled -log pi estimates the entropy
+        entropy_loss = -th.mean(-batch.log_prob) if batch.entropy is None else -th.mean(batch.entropy)
+        total = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
+        return Losses(policy_loss, value_loss, entropy_loss, total)
+
+    def _step(self, loss: th.Tensor, stats: UpdateStatistics) -> None:
+        optimizer = self.policy.optimizer
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        # One host synchronisation for both
+        if not bool(th.isfinite(norm) & th.isfinite(loss)):
+            self._raise_if_non_finite(loss, stats)
+        optimizer.step()
+
+    def _ask_to_stop(self, point: StopPoint, stats: UpdateStatistics) -> None:
+        if stats.stop_reason is not None:
+            return
+        reason = self._should_stop(point, stats)
+        if reason is not None:
+            stats.stop(reason)
+            if self.verbose >= 1:
+                print(f"Early stopping in epoch {stats.epoch}: {reason}")
+
+    def _is_over(self, stats: UpdateStatistics) -> bool:
+        return stats.stop_reason is not None and self.stop_critic
+
+    def _normalised(self, advantages: th.Tensor) -> th.Tensor:
+        # The standard deviation of one sample is NaN
+        if self.normalize_advantage and len(advantages) > 1:
+            return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        return advantages
+
+    def _rollout_chunks(self) -> Generator[RolloutBufferSamples, None, None]:
+        """Yield the rollout in its stored order, without the permutation (and random draw) of ``get()``."""
+        size = self.rollout_buffer.buffer_size * self.rollout_buffer.n_envs
+        for start in range(0, size, _MEASURE_CHUNK):
+            yield self.rollout_buffer._get_samples(np.arange(start, min(start + _MEASURE_CHUNK, size)))
+
+    def _measure_chunk(self, chunk: RolloutBufferSamples) -> tuple[th.Tensor, th.Tensor, th.Tensor, th.Tensor, bool]:
+        """Return per sample: KL, surrogate gain, ratio, whether the surrogate has a gradient; whether the KL is analytic."""
+        assert self._old_policy is not None
+        with self._old_policy.installed():
+            old = self._evaluate(chunk)
+        try:
+            with th.no_grad():
+                new = self._evaluate(chunk)
+        except NonFiniteUpdateError:
+            nan = th.full_like(old.log_prob, float("nan"))
+            return nan, nan, nan, th.ones_like(nan), True
+        advantages = self._normalised_over_rollout(old.advantages)
+        new = replace(new, advantages=advantages, old_distribution=old.distribution)
+        # The log-probability as a leaf: its gradient shows which samples still pull
+        leaf = new.log_prob.clone().requires_grad_()
+        (gradient,) = th.autograd.grad(self._surrogate(replace(new, log_prob=leaf)).sum(), leaf)
+        analytic = divergences.has_analytic_kl(old.distribution)
+        return new.kl, (new.ratio - 1) * advantages, new.ratio, (gradient != 0).float(), analytic
+
+    def _normalised_over_rollout(self, advantages: th.Tensor) -> th.Tensor:
+        if not self.normalize_advantage:
+            return advantages
+        rollout = self.rollout_buffer.advantages
+        return (advantages - float(rollout.mean())) / (float(rollout.std()) + 1e-8)
+
+    # Checks and logs ------------------------------------------------------------------------------------------------
+
+    def _check_rollout(self) -> None:
+        """Refuse a rollout with a NaN or an infinity before it touches anything."""
+        buffer = self.rollout_buffer
+        for name, values in (
+            ("observation", buffer.observations),
+            ("reward", buffer.rewards),
+            ("value", buffer.values),
+            ("log-prob", buffer.log_probs),
+            ("advantage", buffer.advantages),
+        ):
+            if not _all_finite(values):
+                raise NonFiniteUpdateError(name, f"in the rollout that ends after {self.num_timesteps} timesteps")
+
+    def _raise_if_non_finite(self, loss: th.Tensor, stats: UpdateStatistics) -> None:
+        """Name what is not finite; a gradient norm that alone overflows has been clipped to zero and is harmless."""
+        batch = stats.batch
+        assert batch is not None
+        gradients = [parameter.grad for parameter in self.policy.parameters() if parameter.grad is not None]
+        suspects = (
+            ("log-prob", [batch.log_prob]),
+            ("value", [batch.values]),
+            ("entropy", [] if batch.entropy is None else [batch.entropy]),
+            ("loss", [loss]),
+            ("gradient", gradients),
+        )
+        for name, tensors in suspects:
+            if not all(bool(th.isfinite(tensor).all()) for tensor in tensors):
+                self.policy.optimizer.zero_grad()
+                raise NonFiniteUpdateError(name, self._position(stats))
+
+    def _position(self, stats: UpdateStatistics | None = None) -> str:
+        where = f"in the update after {self.num_timesteps} timesteps"
+        return where if stats is None else f"{where}, epoch {stats.epoch}, minibatch {stats.step}"
+
+    def _log_update(self, stats: UpdateStatistics, measurement: RolloutMeasurement) -> None:
+        buffer = self.rollout_buffer
+        record = self.logger.record
+        for key, value in (stats.means() | measurement.logs()).items():
+            record(key, value)
+        record("train/explained_variance", explained_variance(buffer.values.flatten(), buffer.returns.flatten()))
+        if hasattr(self.policy, "log_std"):
+            record("train/std", th.exp(self.policy.log_std).mean().item())
+        record("train/n_updates", self._n_updates, exclude="tensorboard")
+        record("train/epochs", stats.epoch + 1)
+        assert stats.batch is not None
+        record("train/clip_range", stats.batch.clip_range)
+        if stats.batch.clip_range_vf is not None:
+            record("train/clip_range_vf", stats.batch.clip_range_vf)
+        if stats.stop_reason is not None:
+            record("train/stop_epoch", stats.stop_epoch)
+            record("train/stop_reason", stats.stop_reason, exclude="tensorboard")
+
+    # SB3's seams ----------------------------------------------------------------------------------------------------
+
+    def _setup_model(self) -> None:
+        self.policy_kwargs = resolve_policy_kwargs(self.policy_kwargs)
+        super()._setup_model()
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_old_policy"]
+
+
+def _all_finite(values: Any) -> bool:
+    if isinstance(values, dict):
+        return all(_all_finite(value) for value in values.values())
+    array = np.asarray(values)
+    return not np.issubdtype(array.dtype, np.floating) or bool(np.isfinite(array).all())
+
+
+def _is_invalid_distribution(error: ValueError) -> bool:
+    """Tell whether PyTorch's argument validation refused the parameters of an action distribution."""
+    return "invalid values" in str(error)

@@ -1,0 +1,1 @@
+"""One file per variant: what limits the step, and nothing else."""

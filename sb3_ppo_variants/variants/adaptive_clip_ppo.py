@@ -1,0 +1,88 @@
+"""Clip range steered by the KL measured after each update."""
+
+from typing import Any, ClassVar
+
+from stable_baselines3 import PPO
+from typing_extensions import Unpack
+
+from sb3_ppo_variants.search_space import FloatRange, SearchSpace
+from sb3_ppo_variants.training.checks import check_number, constant_value
+from sb3_ppo_variants.training.controllers import steer_step_size
+from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.statistics import RolloutMeasurement
+from sb3_ppo_variants.training.update_loop import UpdateLoop
+
+_DEAD_BAND = 1.5
+
+
+class AdaptiveClip(UpdateLoop):
+    r"""The clip range follows the KL: the same :math:`\epsilon` allows a different KL in every action space.
+
+    After each update, d = mean exact KL(old||new) over the rollout:
+
+        d > 1.5 desired_kl: clip range / clip_factor;    d < desired_kl / 1.5: clip range * clip_factor
+
+    and in between it stays, always within [clip_range_min, clip_range_max]. Logged as ``train/clip_range`` (the
+    one in force during the update) and ``train/kl``. It survives saving and loading.
+
+    This is this package's own construction: no published method that controls the clip range by measured KL is known.
+    It mirrors the KL-adaptive learning rate of Heess et al. 2017 (1707.02286).
+
+    Known failure mode: the KL has causes besides the clip range (learning rate, epochs); where those rule, the
+    clip range runs to one of its bounds.
+
+    :param desired_kl: KL per update to steer toward, in nats, > 0
+    :param clip_factor: by how much one correction divides or multiplies, > 1
+    :param clip_range_min: lower bound of the clip range, > 0
+    :param clip_range_max: upper bound of the clip range, < 1. SB3's ``clip_range`` is the start and must be constant
+    :raises ValueError: if a parameter is outside its range or ``clip_range`` is a schedule that changes
+    """
+
+    limits_step_by: ClassVar[str] = "clip range steered by measured KL"
+    own_search_space: ClassVar[SearchSpace] = {
+        "desired_kl": FloatRange(0.003, 0.05, log=True),
+        "clip_factor": FloatRange(1.1, 2.0),
+    }
+
+    def __init__(
+        self,
+        policy: Any,
+        env: Any,
+        *,
+        desired_kl: float = 0.01,
+        clip_factor: float = 1.5,
+        clip_range_min: float = 0.02,
+        clip_range_max: float = 0.5,
+        **kwargs: Unpack[PPOKwargs],
+    ) -> None:
+        check_number("desired_kl", desired_kl, above=0)
+        check_number("clip_factor", clip_factor, above=1)
+        check_number("clip_range_min", clip_range_min, above=0)
+        check_number("clip_range_max", clip_range_max, at_least=clip_range_min, below=1)
+        start = constant_value("clip_range", kwargs.get("clip_range", 0.2))
+        check_number("clip_range", start, at_least=clip_range_min, at_most=clip_range_max)
+        self.desired_kl = desired_kl
+        self.clip_factor = clip_factor
+        self.clip_range_min = clip_range_min
+        self.clip_range_max = clip_range_max
+        self.adapted_clip_range = start
+        super().__init__(policy, env, **kwargs)
+
+    def _current_clip_range(self) -> float:
+        return self.adapted_clip_range
+
+    def _after_update(self, measurement: RolloutMeasurement) -> RolloutMeasurement:
+        self.adapted_clip_range = steer_step_size(
+            self.adapted_clip_range,
+            measurement.kl,
+            self.desired_kl,
+            factor=self.clip_factor,
+            band=_DEAD_BAND,
+            low=self.clip_range_min,
+            high=self.clip_range_max,
+        )
+        return measurement
+
+
+class AdaptiveClipPPO(AdaptiveClip, PPO):  # noqa: D101 -- the mixin documents both
+    __doc__ = AdaptiveClip.__doc__

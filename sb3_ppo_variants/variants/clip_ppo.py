@@ -1,0 +1,86 @@
+"""Clipped ratio: SB3's PPO itself, with asymmetric clip, dual clip and the pessimistic value loss as options."""
+
+from typing import Any, ClassVar, Literal
+
+import torch as th
+from stable_baselines3 import PPO
+from typing_extensions import Unpack
+
+from sb3_ppo_variants.engine.array_batch import ArrayBatch, FloatArray
+from sb3_ppo_variants.search_space import Choice, FloatRange, SearchSpace
+from sb3_ppo_variants.training import losses
+from sb3_ppo_variants.training.checks import check_choice, check_number
+from sb3_ppo_variants.training.minibatch import MiniBatch
+from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.update_loop import UpdateLoop
+
+
+class Clip(UpdateLoop):
+    r"""Nothing differs from PPO by default: same parameters, moments and logs as SB3's PPO, bit for bit.
+
+    Objective: :math:`\min(rA, \mathrm{clamp}(r, 1-\epsilon, 1+\epsilon_{high})A)`, and where :math:`A<0`
+    with dual clip no less than :math:`cA`.
+
+    Known failure modes: nothing pulls a ratio back once it is outside, and clipping the ratio does not bound the KL.
+
+    :param clip_range_high: clip range above 1 when it differs from ``clip_range`` below 1, > 0; larger values keep
+        more entropy (0.28 beside 0.2 in the source). ``train/clip_fraction`` keeps SB3's meaning and uses ``clip_range``
+    :param dual_clip: c > 1, ratio from which a bad action's objective stays flat (3 in the source); None: no bound
+    :param value_clip: with ``clip_range_vf``, "sb3" takes the clipped value alone, "max" the larger of both errors
+    :raises ValueError: if an own parameter is outside its range
+
+    Source: Schulman et al. 2017 (1707.06347), eq. 7. Asymmetric clip: Yu et al. 2025 (2503.14476), sec. 3.1.
+    Dual clip: Ye et al. 2020 (1912.09729), eq. 5. Value clip "max": OpenAI baselines' PPO2.
+    """
+
+    limits_step_by: ClassVar[str] = "clipped ratio"
+    own_search_space: ClassVar[SearchSpace] = {
+        "clip_range": FloatRange(0.1, 0.4),
+        "clip_range_high": Choice((None, 0.28, 0.4)),
+        "dual_clip": Choice((None, 3.0)),
+    }
+
+    def __init__(
+        self,
+        policy: Any,
+        env: Any,
+        *,
+        clip_range_high: float | None = None,
+        dual_clip: float | None = None,
+        value_clip: Literal["sb3", "max"] = "sb3",
+        **kwargs: Unpack[PPOKwargs],
+    ) -> None:
+        if clip_range_high is not None:
+            check_number("clip_range_high", clip_range_high, above=0)
+        if dual_clip is not None:
+            check_number("dual_clip", dual_clip, above=1)
+        check_choice("value_clip", value_clip, ("sb3", "max"))
+        if value_clip == "max" and kwargs.get("clip_range_vf") is None:
+            raise ValueError("value_clip='max' has no effect without clip_range_vf: set clip_range_vf as well.")
+        self.clip_range_high = clip_range_high
+        self.dual_clip = dual_clip
+        self.value_clip = value_clip
+        super().__init__(policy, env, **kwargs)
+
+    def _surrogate(self, batch: MiniBatch) -> th.Tensor:
+        high = batch.clip_range if self.clip_range_high is None else self.clip_range_high
+        surrogate = losses.clipped_surrogate(batch.ratio, batch.advantages, batch.clip_range, high)
+        if self.dual_clip is None:
+            return surrogate
+        return losses.dual_clip(surrogate, batch.advantages, self.dual_clip)
+
+    def _surrogate_slope(self, batch: ArrayBatch) -> FloatArray:
+        high = batch.clip_range if self.clip_range_high is None else self.clip_range_high
+        slope = losses.clipped_surrogate_slope(batch.ratio, batch.advantages, batch.clip_range, high)
+        if self.dual_clip is None:
+            return slope
+        return losses.dual_clip_slope(slope, batch.ratio, batch.advantages, self.dual_clip)
+
+    def _value_loss(self, batch: MiniBatch) -> th.Tensor:
+        if self.value_clip == "sb3" or batch.clip_range_vf is None:
+            return super()._value_loss(batch)
+        return losses.max_clipped_value_loss(batch.values, batch.old_values, batch.returns, batch.clip_range_vf)
+
+
+class ClipPPO(Clip, PPO):  # noqa: D101 -- the mixin documents both
+    __doc__ = Clip.__doc__

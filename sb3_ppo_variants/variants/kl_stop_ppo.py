@@ -1,0 +1,93 @@
+"""Early stop on KL, with a choice of estimator and moment."""
+
+from typing import Any, ClassVar, Literal
+
+from stable_baselines3 import PPO
+from typing_extensions import Unpack
+
+from sb3_ppo_variants.search_space import Choice, FloatRange, SearchSpace
+from sb3_ppo_variants.training.checks import check_choice, check_number
+from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.statistics import UpdateStatistics
+from sb3_ppo_variants.training.update_loop import StopPoint, UpdateLoop
+
+
+class KLStop(UpdateLoop):
+    r"""The updates on a rollout end as soon as the policy has moved by ``max_kl``; the clip stays on.
+
+    ============  ============================================  ==================  ================================
+    ``stop_at``   what is compared with ``max_kl`` (factor 1)   when                what is left
+    ============  ============================================  ==================  ================================
+    "minibatch"   k3 estimate on the minibatch                  before its step     all steps before it
+    "epoch"       mean of the epoch's k3 estimates, each        after the epoch     all steps, the last one included
+                  taken before its minibatch's step
+    "rollout"     exact KL(old||new), mean over the rollout     after the epoch     all steps, the last one included
+                  (k3 where no closed form exists)
+    ============  ============================================  ==================  ================================
+
+    ``KLStopPPO(max_kl=1.5 * x, stop_at="minibatch")`` is SB3's ``target_kl=x``, bit for bit: SB3 stops at 1.5 times its
+    target. Nothing is undone, so the KL of an update can end above ``max_kl`` (by one step, or one epoch);
+    TrustRegionPPO is the variant that never exceeds it. A minibatch estimate is noisy: one outlier stops the rollout.
+
+    Logs ``train/stop_epoch`` and ``train/stop_reason`` when it stops.
+
+    :param max_kl: the bound itself, in nats, > 0
+    :param stop_at: what is measured and when, see above
+    :param stop_critic: True ends the critic's updates too, as in SB3; False lets it finish its epochs, as in
+        Spinning Up, which needs actor and critic without shared parameters
+    :raises ValueError: if an own parameter is outside its range, or ``stop_critic=False`` with a shared extractor
+
+    Sources: Schulman et al., the "kl" stop of OpenAI's Spinning Up (actor only); SB3's ``target_kl``; Schulman,
+    "Approximating KL Divergence" (2020) for k3.
+    """
+
+    limits_step_by: ClassVar[str] = "early stop on KL"
+    own_search_space: ClassVar[SearchSpace] = {
+        "clip_range": FloatRange(0.1, 0.4),
+        "max_kl": FloatRange(0.005, 0.1, log=True),
+        "stop_at": Choice(("minibatch", "epoch", "rollout")),
+    }
+
+    def __init__(
+        self,
+        policy: Any,
+        env: Any,
+        *,
+        max_kl: float = 0.02,
+        stop_at: Literal["minibatch", "epoch", "rollout"] = "minibatch",
+        stop_critic: bool = True,
+        **kwargs: Unpack[PPOKwargs],
+    ) -> None:
+        check_number("max_kl", max_kl, above=0)
+        check_choice("stop_at", stop_at, ("minibatch", "epoch", "rollout"))
+        check_choice("stop_critic", stop_critic, (True, False))
+        self.max_kl = max_kl
+        self.stop_at = stop_at
+        self.stop_critic = stop_critic
+        super().__init__(policy, env, **kwargs)
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        shares = self.policy.share_features_extractor and any(self.policy.features_extractor.parameters())
+        if not self.stop_critic and shares:
+            raise ValueError(
+                "stop_critic=False would let the critic go on changing the actor through the features extractor that "
+                "they share: pass policy_kwargs=dict(share_features_extractor=False), or stop_critic=True."
+            )
+
+    def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> str | None:
+        if point == "before_step" and self.stop_at == "minibatch":
+            if stats.minibatch_kl > self.max_kl:
+                return f"minibatch KL {stats.minibatch_kl:.4g} above max_kl"
+        elif point == "after_epoch" and self.stop_at == "epoch":
+            if stats.epoch_kl > self.max_kl:
+                return f"epoch KL {stats.epoch_kl:.4g} above max_kl"
+        elif point == "after_epoch" and self.stop_at == "rollout":
+            kl = self._measure_rollout().kl
+            if kl > self.max_kl:
+                return f"rollout KL {kl:.4g} above max_kl"
+        return super()._should_stop(point, stats)
+
+
+class KLStopPPO(KLStop, PPO):  # noqa: D101 -- the mixin documents both
+    __doc__ = KLStop.__doc__
