@@ -1,0 +1,128 @@
+"""Algorithm id -> class, for all that this package trains, tunes and ranks: its variants and two baselines."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+from sb3_contrib import TRPO
+from stable_baselines3 import PPO
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from sb3_ppo_variants.search_space import Choice, FloatRange, IntRange, SearchSpace
+from sb3_ppo_variants.training.update_loop import UpdateLoop
+from sb3_ppo_variants.variants.adaptive_clip_ppo import AdaptiveClipPPO
+from sb3_ppo_variants.variants.clip_ppo import ClipPPO
+from sb3_ppo_variants.variants.kl_stop_ppo import KLStopPPO
+from sb3_ppo_variants.variants.trust_region_ppo import TrustRegionPPO
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A class under the id that configs, studies and the command line use.
+
+    :param id: snake_case name, also the name of the file in ``zoo_configs``
+    :param cls: the class itself
+    :param limits_step_by: a few words for tables
+    :param own_search_space: ranges of the parameters that tuning adds to the shared ones
+    :param is_baseline: True for SB3's PPO and sb3-contrib's TRPO
+    """
+
+    id: str
+    cls: type[OnPolicyAlgorithm]
+    limits_step_by: str
+    own_search_space: SearchSpace
+    is_baseline: bool
+
+    @property
+    def own_parameters(self) -> dict[str, Any]:
+        """Own parameter -> default: a variant's keyword-only ones, a baseline's tuned ones."""
+        parameters = constructor_parameters(self.cls)
+        if self.is_baseline:
+            return {name: parameters[name].default for name in self.own_search_space}
+        shared = constructor_parameters(PPO) | _explicit_parameters(UpdateLoop)
+        return {
+            name: parameter.default
+            for name, parameter in parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY and name not in shared
+        }
+
+
+def constructor_parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """Return all that the constructor accepts, with what ``**kwargs`` hands on to the classes behind it.
+
+    :param cls: an algorithm class
+    :return: name -> parameter, the nearest class first
+    """
+    parameters: dict[str, inspect.Parameter] = {}
+    for ancestor in cls.__mro__:
+        if "__init__" not in vars(ancestor):
+            continue
+        parameters = parameters | {
+            name: parameter for name, parameter in _explicit_parameters(ancestor).items() if name not in parameters
+        }
+        signature = inspect.signature(vars(ancestor)["__init__"])
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
+            break
+    return parameters
+
+
+def get_algorithm(algorithm_id: str) -> Algorithm:
+    """Return the algorithm registered under an id.
+
+    :param algorithm_id: such as ``"adaptive_clip_ppo"``
+    :raises ValueError: if there is none
+    """
+    if algorithm_id in ALGORITHMS:
+        return ALGORITHMS[algorithm_id]
+    near = get_close_matches(algorithm_id, ALGORITHMS, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(ALGORITHMS)}."
+    raise ValueError(f"Unknown algorithm {algorithm_id!r}: {hint}")
+
+
+def _explicit_parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """Return the parameters that the class's own ``__init__`` names."""
+    if "__init__" not in vars(cls):
+        return {}
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(vars(cls)["__init__"]).parameters.items()
+        if name != "self" and parameter.kind not in variadic
+    }
+
+
+def _variant(algorithm_id: str, cls: type[UpdateLoop]) -> Algorithm:
+    return Algorithm(algorithm_id, cls, cls.limits_step_by, cls.own_search_space, is_baseline=False)
+
+
+_PPO_SEARCH_SPACE: SearchSpace = {
+    "clip_range": FloatRange(0.1, 0.4),
+    "target_kl": Choice((None, 0.01, 0.02, 0.05)),
+}
+
+# rl_zoo3 samples target_kl, cg_max_steps and n_critic_updates in the same ranges; its published settings move
+# cg_damping between 1e-3 and 0.1 as well, and its source names the line search's factor as a candidate
+_TRPO_SEARCH_SPACE: SearchSpace = {
+    "target_kl": FloatRange(0.001, 0.1, log=True),
+    "cg_damping": FloatRange(0.001, 0.2, log=True),
+    "cg_max_steps": IntRange(5, 30),
+    "n_critic_updates": IntRange(5, 30),
+    "line_search_shrinking_factor": FloatRange(0.6, 0.9),
+}
+
+_REGISTERED = (
+    _variant("clip_ppo", ClipPPO),
+    _variant("adaptive_clip_ppo", AdaptiveClipPPO),
+    _variant("kl_stop_ppo", KLStopPPO),
+    _variant("trust_region_ppo", TrustRegionPPO),
+    Algorithm("ppo", PPO, "clipped ratio (SB3's own PPO)", _PPO_SEARCH_SPACE, is_baseline=True),
+    Algorithm("trpo", TRPO, "KL constraint (sb3-contrib's own TRPO)", _TRPO_SEARCH_SPACE, is_baseline=True),
+)
+
+ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType({algorithm.id: algorithm for algorithm in _REGISTERED})
+VARIANTS: Mapping[str, Algorithm] = MappingProxyType(
+    {algorithm.id: algorithm for algorithm in _REGISTERED if not algorithm.is_baseline}
+)
