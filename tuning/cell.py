@@ -1,0 +1,251 @@
+"""The unit of work: train one configuration with one seed, evaluate it, return a small record."""
+
+import hashlib
+import json
+import math
+import platform
+import sys
+import time
+import traceback
+from functools import cache
+from importlib.metadata import version
+from statistics import fmean
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
+
+from sb3_ppo_variants.experiment import Experiment
+
+CELL_SCHEMA = 1
+"""Raised whenever the same cell would give another result: old files are then not taken for new ones."""
+
+_PACKAGES = ("sb3-ppo-variants", "stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy", "optuna", "scipy")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Evaluation(_Record):
+    """How a run is scored: deterministic actions, raw returns, fresh environments.
+
+    :param seed: of the evaluation environments; the same initial states at every checkpoint
+    :param episodes: episodes at each checkpoint
+    :param checkpoints: points of the learning curve, evenly spaced; the last one is the end of training
+    """
+
+    seed: int = Field(ge=0)
+    episodes: int = Field(ge=1)
+    checkpoints: int = Field(ge=1)
+
+
+class Cell(_Record):
+    """Everything that decides the outcome of a run, and nothing else.
+
+    What the run is for (tuning, test) is left out: the same work asked for twice is done once.
+
+    :param algorithm: registered algorithm id
+    :param environment: gymnasium environment id
+    :param entry: raw zoo entry: JSON values only
+    :param seed: of the training environments, the network and the action noise
+    :param steps: environment steps that training may take
+    :param evaluation: how the run is scored
+    """
+
+    algorithm: str
+    environment: str
+    entry: dict[str, Any]
+    seed: int = Field(ge=0)
+    steps: int = Field(ge=1)
+    evaluation: Evaluation
+
+    @field_validator("entry")
+    @classmethod
+    def _must_survive_json(cls, entry: dict[str, Any]) -> dict[str, Any]:
+        # Lists for tuples, strings for keys: what is hashed is then what is read back from the file.
+        plain: dict[str, Any] = json.loads(canonical_json(entry))
+        return plain
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the canonical JSON, in hexadecimal."""
+        content = {"cell_schema": CELL_SCHEMA, **self.model_dump()}
+        return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+class CurvePoint(_Record):
+    """Mean evaluation return after ``steps`` training steps."""
+
+    steps: int
+    score: FiniteFloat
+
+
+class CellResult(_Record):
+    """What a run gave.
+
+    :param status: "ok", or "failed" with a reason
+    :param reason: why it failed, one line; empty when it did not
+    :param score: mean raw return of the final evaluation; None when it failed
+    :param returns: raw return of each final evaluation episode
+    :param curve: learning curve; its last point is the final score
+    :param steps: training steps taken, at most the cell's
+    :param seconds: wall-clock time of training, evaluation not counted
+    :param versions: package name -> version in the process that ran it
+    """
+
+    status: Literal["ok", "failed"]
+    reason: str = ""
+    score: FiniteFloat | None = None
+    returns: tuple[FiniteFloat, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
+    steps: int = 0
+    seconds: FiniteFloat = 0.0
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+def canonical_json(content: Any) -> str:
+    """The one JSON text of ``content``: sorted keys, no spaces, no NaN.
+
+    :raises ValueError: NaN or infinity inside
+    :raises TypeError: a value that JSON does not know
+    """
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Versions that a result depends on: Python and the packages below the run."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def failed_result(reason: str, *, seconds: float = 0.0) -> CellResult:
+    """The record of a run that gave no score.
+
+    :param reason: one line for the user
+    :param seconds: time spent on it
+    """
+    return CellResult(status="failed", reason=" ".join(reason.split()), seconds=seconds, versions=package_versions())
+
+
+def run_cell(cell: Cell) -> CellResult:
+    """Train and evaluate ``cell``; never raises for what goes wrong inside the run.
+
+    A pure function of the cell, times aside: it can run in any process on any machine with the same
+    package versions. NaN, infinities and exceptions become a result of status "failed"; the
+    traceback goes to standard error.
+
+    :param cell: what to run
+    """
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    try:
+        return _train_and_evaluate(cell)
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        return failed_result(f"{type(error).__name__}: {error}", seconds=time.perf_counter() - started)
+
+
+def _train_and_evaluate(cell: Cell) -> CellResult:
+    experiment = Experiment(cell.algorithm, cell.environment, cell.entry)
+    training_env = experiment.make_env(seed=cell.seed)
+    evaluation_env = experiment.make_env(seed=cell.evaluation.seed, n_envs=cell.evaluation.episodes, training=False)
+    try:
+        model = experiment.make_model(training_env, seed=cell.seed, device="cpu", verbose=0)
+        steps = whole_rollouts(cell.steps, model)
+        curve = LearningCurve(evaluation_env, cell.evaluation, steps)
+        started = time.perf_counter()
+        model.learn(steps, callback=curve)
+        seconds = time.perf_counter() - started - curve.seconds
+        curve.evaluate()
+    finally:
+        training_env.close()
+        evaluation_env.close()
+    return CellResult(
+        status="ok",
+        score=fmean(curve.returns),
+        returns=tuple(curve.returns),
+        curve=tuple(curve.points),
+        steps=steps,
+        seconds=seconds,
+        versions=package_versions(),
+    )
+
+
+def whole_rollouts(steps: int, model: OnPolicyAlgorithm) -> int:
+    """Largest multiple of the rollout size within ``steps``, so that no run trains on more than its budget.
+
+    SB3 collects whole rollouts and would otherwise go past the budget by up to one of them.
+
+    :param steps: budget in environment steps
+    :param model: gives n_steps * n_envs
+    :raises ValueError: not even one rollout fits
+    """
+    rollout = model.n_steps * model.n_envs
+    if rollout > steps:
+        raise ValueError(
+            f"one rollout takes {rollout} steps (n_steps={model.n_steps} x n_envs={model.n_envs}), "
+            f"the budget is {steps}"
+        )
+    return steps // rollout * rollout
+
+
+class LearningCurve(BaseCallback):
+    """Evaluate at even spaces between rollouts, without drawing a random number of the training run.
+
+    :param env: evaluation environments, one for each episode
+    :param evaluation: seed, episodes and number of checkpoints
+    :param steps: training steps in all
+    """
+
+    def __init__(self, env: VecEnv, evaluation: Evaluation, steps: int):
+        super().__init__()
+        self.env = env
+        self.evaluation = evaluation
+        self.steps = steps
+        self.points: list[CurvePoint] = []
+        self.returns: list[float] = []
+        self.seconds = 0.0
+
+    def evaluate(self) -> None:
+        """Add a point for the model as it is now.
+
+        :raises ValueError: an episode's return is NaN or infinite
+        """
+        sync_envs_normalization(_training_env(self.model), self.env)
+        # One episode in each copy: no short episode is counted twice, and the copies step as one batch.
+        self.env.seed(self.evaluation.seed)
+        returns, _ = evaluate_policy(
+            self.model,
+            self.env,
+            n_eval_episodes=self.evaluation.episodes,
+            deterministic=True,
+            return_episode_rewards=True,
+        )
+        self.returns = [float(value) for value in returns]  # type: ignore[union-attr]
+        if not all(math.isfinite(value) for value in self.returns):
+            raise ValueError(f"evaluation after {self.num_timesteps} steps gave non-finite returns: {self.returns}")
+        self.points.append(CurvePoint(steps=self.model.num_timesteps, score=fmean(self.returns)))
+
+    def _on_rollout_start(self) -> None:
+        # The policy has then been updated with everything collected so far.
+        due = self.steps * (len(self.points) + 1) / self.evaluation.checkpoints
+        if self.model.num_timesteps >= due and len(self.points) + 1 < self.evaluation.checkpoints:
+            started = time.perf_counter()
+            self.evaluate()
+            self.seconds += time.perf_counter() - started
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def _training_env(model: BaseAlgorithm) -> VecEnv:
+    env = model.get_env()
+    if env is None:
+        raise ValueError("a model without an environment cannot be evaluated during training")
+    return env

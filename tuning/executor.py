@@ -1,0 +1,202 @@
+"""Where cells run: a local process pool with Python's own ``concurrent.futures`` interface.
+
+Anything else with that interface can take its place, such as Dask's ``Client.get_executor()``.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_MAX_BREAKAGES = 5
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker process ended under its task (killed, out of memory, crashed), and the retries are used up."""
+
+
+class LocalExecutor(futures.Executor):
+    """Process pool whose tasks outlive their workers and whose workers do not outlive the pool.
+
+    Workers are started afresh (spawn) with one numerical thread each. A task whose worker dies is
+    started again; a task over its time limit is killed and its future raises
+    :class:`concurrent.futures.TimeoutError`. Workers end by themselves when this process ends,
+    however it ends.
+
+    :param workers: number of processes, >= 1
+    :param time_limit: seconds that a task may take; None for no limit
+    :param retries: how often a task is started again after its worker died, >= 0
+    :param log: file that collects what workers print; None lets them print
+    :raises ValueError: not one worker
+    """
+
+    def __init__(self, workers: int, *, time_limit: float | None = None, retries: int = 2, log: Path | None = None):
+        if workers < 1:
+            raise ValueError(f"workers must be >= 1, got {workers}")
+        self.workers = workers
+        self.time_limit = time_limit
+        self.retries = retries
+        self.log = log
+        self._lock = threading.RLock()
+        self._breakages = 0
+        self._closed = False
+        self._open: set[futures.Future[Any]] = set()
+        self._pool = self._new_pool()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[T]:
+        """Run ``fn(*args, **kwargs)`` in a worker.
+
+        The future raises what ``fn`` raised, :class:`concurrent.futures.TimeoutError`,
+        :class:`WorkerDiedError`, or :class:`concurrent.futures.BrokenExecutor` when no worker can be kept alive.
+
+        :param fn: a function that can be pickled
+        """
+        if self._closed:
+            raise RuntimeError("cannot submit to an executor after its shutdown")
+        task = _Task(fn, args, kwargs)
+        self._open.add(task.future)
+        task.future.add_done_callback(self._open.discard)
+        self._start(task)
+        return task.future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Stop the workers.
+
+        :param wait: return only when the workers are gone
+        :param cancel_futures: kill the tasks that run and drop those that wait; otherwise finish them first
+        """
+        if not cancel_futures:
+            futures.wait(list(self._open))
+        with self._lock:
+            self._closed = True
+            pool = self._pool
+        pool.stop()  # type: ignore[no-untyped-call]
+        for future in list(self._open):
+            future.cancel()
+        if wait:
+            pool.join()
+
+    def _new_pool(self) -> ProcessPool:
+        context = multiprocessing.get_context("spawn")
+        return ProcessPool(max_workers=self.workers, context=context, initializer=_prepare_worker, initargs=(self.log,))
+
+    def _start(self, task: "_Task") -> None:
+        with self._lock, _worker_environment():
+            pool = self._pool
+            try:
+                inner = pool.schedule(task.fn, args=task.args, kwargs=task.kwargs, timeout=self.time_limit)
+            except RuntimeError:
+                pool = self._replace(pool)
+                inner = pool.schedule(task.fn, args=task.args, kwargs=task.kwargs, timeout=self.time_limit)
+        inner.add_done_callback(lambda done: self._settle(task, pool, done))
+
+    def _settle(self, task: "_Task", pool: ProcessPool, done: "futures.Future[Any]") -> None:
+        """Hand the outcome on, or start the task again when it was its worker that failed."""
+        if self._closed:
+            return
+        error = done.exception()
+        if error is None:
+            self._breakages = 0
+            task.future.set_result(done.result())
+        elif isinstance(error, ProcessExpired):
+            self._retry(task, error)
+        elif isinstance(error, BrokenProcessPool):
+            self._recover(task, pool)
+        else:
+            task.future.set_exception(error)
+
+    def _retry(self, task: "_Task", error: ProcessExpired) -> None:
+        task.deaths += 1
+        if task.deaths > self.retries:
+            task.future.set_exception(
+                WorkerDiedError(f"its worker process died {task.deaths} times, last with exit code {error.exitcode}")
+            )
+        else:
+            self._start(task)
+
+    def _recover(self, task: "_Task", pool: ProcessPool) -> None:
+        """Pebble gives up the whole pool when a worker dies before it has taken a task."""
+        with self._lock:
+            if self._pool is pool:
+                self._replace(pool)
+        if self._breakages > _MAX_BREAKAGES:
+            where = f"; see {self.log}" if self.log else ""
+            task.future.set_exception(futures.BrokenExecutor(f"worker processes die as soon as they start{where}"))
+        else:
+            self._start(task)
+
+    def _replace(self, pool: ProcessPool) -> ProcessPool:
+        self._breakages += 1
+        self._pool = self._new_pool()
+        # Joining waits for the broken pool's threads, and this is called from one of them.
+        threading.Thread(target=_discard, args=(pool,), daemon=True).start()
+        return self._pool
+
+
+class _Task:
+    """A call and how often its worker has died."""
+
+    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]):
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.deaths = 0
+        self.future: futures.Future[Any] = futures.Future()
+
+
+def _discard(pool: ProcessPool) -> None:
+    pool.stop()  # type: ignore[no-untyped-call]
+    pool.join()
+
+
+@contextmanager
+def _worker_environment() -> Iterator[None]:
+    """What a worker inherits at birth: one thread (read when torch is imported) and a blocked Ctrl-C.
+
+    The terminal sends Ctrl-C to the whole group, also to a worker that is still importing.
+    """
+    for name in _THREAD_VARIABLES:
+        os.environ[name] = "1"
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+def _prepare_worker(log: Path | None) -> None:
+    _die_with_parent()
+    if log is not None:
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(handle, sys.stdout.fileno())
+        os.dup2(handle, sys.stderr.fileno())
+        os.close(handle)
+    warnings.simplefilter("once")
+
+
+def _die_with_parent() -> None:
+    """End this worker as soon as the coordinator is gone, even by kill -9: nobody waits for its result."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

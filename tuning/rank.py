@@ -1,0 +1,103 @@
+"""``ppo-variants rank``: tune, re-train on held-out seeds, rank, write. Resumes by being run again."""
+
+import os
+from pathlib import Path
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from .coordinator import Coordinator
+from .executor import LocalExecutor
+from .progress import Progress
+from .proposals import distributions
+from .protocol import pin_protocol, protocol_digest, protocol_of, study_seeds
+from .results import TABLE_HEADER, Ranking, make_ranking, table_row, write_results
+from .store import CellStore, FolderLock
+from .study import Study, load_study
+from .track import Track
+from .trial_log import TrialLog, open_storage
+
+
+def rank(
+    name_or_path: str,
+    *,
+    out: Path | None = None,
+    workers: int | None = None,
+    algorithms: list[str] | None = None,
+    environments: list[str] | None = None,
+    seed: int | None = None,
+    storage: str | None = None,
+    console: Console | None = None,
+) -> Ranking:
+    """Run a study to its end, or from where it was stopped.
+
+    :param name_or_path: a shipped study, or a YAML file
+    :param out: folder of the results; runs/<study> by default
+    :param workers: processes; the number of CPUs by default
+    :param algorithms: instead of the study's; ["all"] for every registered one
+    :param environments: only these of the study's
+    :param seed: instead of the study's
+    :param storage: Optuna storage URL; SQLite in ``out`` by default
+    :param console: where progress and the table are shown
+    :raises ValueError: something is wrong with the arguments, before any work
+    :raises KeyboardInterrupt: Ctrl-C, with everything stopped and saved
+    """
+    workers = default_workers() if workers is None else workers
+    if workers < 1:
+        raise ValueError(f"workers must be >= 1, got {workers}")
+    study = load_study(name_or_path, algorithms=algorithms, environments=environments, seed=seed)
+    name = Path(name_or_path).stem
+    folder = out or Path("runs") / name
+    console = console or Console()
+    with FolderLock(folder):
+        protocol = protocol_of(name, study)
+        pin_protocol(folder, protocol)
+        url = storage or f"sqlite:///{(folder / 'study.db').resolve()}"
+        tracks = _tracks(study, f"{name}-{protocol_digest(protocol)}", url)
+        console.print(f"{name}: {len(tracks)} studies, {workers} workers, results in {folder}", highlight=False)
+        _run(tracks, folder, workers, console)
+        ranking = make_ranking(tracks, protocol, study.seed)
+        write_results(folder, ranking, tracks)
+    show(ranking, console)
+    return ranking
+
+
+def default_workers() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def show(ranking: Ranking, console: Console) -> None:
+    """Print the ranking as a table."""
+    table = Table(*TABLE_HEADER, title=f"Ranking: {ranking.protocol['study']}", box=SIMPLE, pad_edge=False)
+    for line in ranking.lines:
+        # A value above its interval: eight columns then fit a terminal of 80.
+        table.add_row(*(cell.replace(" [", "\n[") for cell in table_row(line)))
+    console.print(table)
+    for warning in ranking.warnings:
+        console.print(warning, highlight=False)
+
+
+def _tracks(study: Study, prefix: str, url: str) -> list[Track]:
+    optuna_storage = open_storage(url)
+    seeds = study_seeds(study)
+    tracks = []
+    for algorithm, env_id in study.pairs:
+        space = study.space(algorithm, env_id)
+        log = TrialLog(optuna_storage, f"{prefix}/{algorithm}/{env_id}", distributions(space.parameters))
+        tracks.append(Track(algorithm, env_id, study, seeds, space, study.scale(env_id), log))
+    return tracks
+
+
+def _run(tracks: list[Track], folder: Path, workers: int, console: Console) -> None:
+    progress = Progress(tracks, console)
+    store = CellStore(folder / "cells", progress.note)
+    time_limit = tracks[0].study.budget.time_limit
+    executor = LocalExecutor(workers, time_limit=time_limit, log=(folder / "workers.log").resolve())
+    try:
+        with progress.live():
+            # One more than there are workers: nobody waits while a result is written.
+            Coordinator(tracks, store, executor, progress, slots=workers + 1).run()
+    finally:
+        executor.shutdown(cancel_futures=True)

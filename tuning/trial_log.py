@@ -1,0 +1,85 @@
+"""The Optuna study of one (algorithm, environment): a record that dashboards and samplers can read."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import OptunaError
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from .proposals import Proposal, frozen_trial
+
+
+def open_storage(url: str) -> optuna.storages.BaseStorage:
+    """Open, or create, the storage that holds the Optuna studies.
+
+    :param url: database URL such as ``sqlite:///runs/quick/study.db``
+    :raises ValueError: it cannot be opened
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.storages.RDBStorage(url)
+    except (OptunaError, SQLAlchemyError, ImportError) as error:
+        raise ValueError(f"storage {url} cannot be opened: {' '.join(str(error).split())}") from error
+
+
+class TrialLog:
+    """Trials of one pair, numbered from 0; only the coordinator writes them.
+
+    :param storage: where they are kept
+    :param name: name of the Optuna study
+    :param known: the search space in Optuna's words
+    """
+
+    def __init__(self, storage: optuna.storages.BaseStorage, name: str, known: Mapping[str, BaseDistribution]):
+        self._known = dict(known)
+        self._study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
+        self._values = {trial.number: trial.value for trial in self._study.get_trials(deepcopy=False)}
+        self._params = {trial.number: trial.params for trial in self._study.get_trials(deepcopy=False)}
+
+    def params(self, number: int) -> dict[str, Any] | None:
+        """Parameters of a trial that an earlier coordinator began; None when there is no such trial."""
+        return self._params.get(number)
+
+    def begin(self, number: int, params: Mapping[str, Any]) -> None:
+        """Write a new trial as RUNNING, number and parameters in one transaction.
+
+        :param number: the next number
+        :param params: all its parameters
+        :raises ValueError: the storage holds other trials than the coordinator thinks
+        """
+        self._study.add_trial(frozen_trial(Proposal(params), self._known))
+        count = len(self._study.get_trials(deepcopy=False))
+        if count != number + 1:
+            raise ValueError(
+                f"Optuna study {self._study.study_name!r} has {count} trials instead of {number + 1}: "
+                "something else writes to this storage"
+            )
+
+    def finish(self, number: int, value: float, attributes: Mapping[str, Any]) -> None:
+        """Write a trial's value, once.
+
+        :param number: of a trial that was begun
+        :param value: finite
+        :param attributes: what a dashboard shows beside it
+        :raises ValueError: another value is on record, or this one is not finite
+        """
+        if not math.isfinite(value):
+            raise ValueError(f"trial {number}: only finite values may be told, got {value}")
+        recorded = self._values.get(number)
+        if recorded is not None and not math.isclose(recorded, value, rel_tol=1e-12, abs_tol=1e-12):
+            raise ValueError(
+                f"trial {number} of {self._study.study_name!r}: the storage says {recorded}, its cells say {value}; "
+                "remove the storage (study.db): it is written again from the cells"
+            )
+        if recorded is None:
+            self._record(number, value, attributes)
+
+    def _record(self, number: int, value: float, attributes: Mapping[str, Any]) -> None:
+        trial = optuna.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
+        for name, content in attributes.items():
+            trial.set_user_attr(name, content)
+        self._study.tell(number, value, state=TrialState.COMPLETE)
