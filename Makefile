@@ -1,0 +1,38 @@
+# Every target works on a fresh machine that has Python (3.10 to 3.13), make and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+TYPED := build/typed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup rank test test-slow lint
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## create .venv with the package and all that the other targets need
+
+# The stamp is written last: an interrupted installation is taken up again.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[tuning,mujoco,box2d,test]'
+	@touch $@
+
+rank: setup ## tune and rank the variants, PPO and TRPO on CartPole-v1 (10 minutes on 2 cores)
+	$(BIN)/ppo-variants rank quick
+
+test: lint ## lint, types and the fast tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-slow: setup ## the learning and statistics tests, which take long
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow --timeout 3600
+
+# mypy cannot map a directory to a package, as setuptools does: it is shown a tree of links in which
+# tuning/ stands where it is installed.
+lint: setup ## ruff (rules and format) and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@rm -rf $(TYPED) && mkdir -p $(TYPED)/sb3_ppo_variants
+	@cd $(TYPED)/sb3_ppo_variants && ln -s ../../../sb3_ppo_variants/* ../../../tuning ../../../zoo_configs .
+	cd $(TYPED) && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p sb3_ppo_variants

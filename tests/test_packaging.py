@@ -1,0 +1,182 @@
+"""What a user gets from the wheel: built from the sdist, installed beside nothing of this repository."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+import sb3_ppo_variants
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SOURCES = {  # directory in the repository -> where the wheel has it
+    "sb3_ppo_variants": "sb3_ppo_variants",
+    "tuning": "sb3_ppo_variants/tuning",
+    "zoo_configs": "sb3_ppo_variants/zoo_configs",
+}
+EXTRAS = {"tuning", "zoo", "dask", "mujoco", "box2d", "test", "all"}
+# Installed here by extras only. Blocked where the test says what the bare package can do.
+ONLY_IN_EXTRAS = "optuna scipy pydantic pebble plotly mujoco Box2D tensorboard tqdm pytest hypothesis"
+
+
+def run(*command: object, cwd: Path, **extra_env: str) -> str:
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=env | extra_env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command} failed:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sources: an old build/ or egg-info in the repository must not feed the new wheel."""
+    copy = tmp_path_factory.mktemp("tree")
+    for name in SOURCES:
+        shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def built(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory with the sdist and the wheel that `python -m build` makes from it."""
+    out = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, tree, cwd=out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (path,) = built.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        return Parser().parsestr(archive.read(name).decode())
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new environment with the wheel in it; it borrows the dependencies of the running one.
+
+    A line in a .pth file adds a directory but does not read that directory's own .pth files, so the
+    editable installation of the running environment stays out.
+    """
+    root = tmp_path_factory.mktemp("env")
+    venv.create(root, with_pip=False, symlinks=True)
+    pip = [sys.executable, "-m", "pip", "--python", root / "bin" / "python", "install"]
+    run(*pip, "--quiet", "--no-deps", "--no-index", wheel, cwd=root)
+    (site_packages,) = root.glob("lib/python*/site-packages")
+    (site_packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    blocker = "import os, sys\nsys.modules.update(dict.fromkeys(os.environ.get('BLOCKED', '').split()))\n"
+    (site_packages / "sitecustomize.py").write_text(blocker)
+    return root
+
+
+def files_to_ship(tree: Path) -> set[str]:
+    return {
+        f"{target}/{path.relative_to(tree / source).as_posix()}"
+        for source, target in SOURCES.items()
+        for path in (tree / source).rglob("*")
+        if path.suffix in {".py", ".yml", ".typed"}
+    }
+
+
+def test_wheel_holds_the_package_and_nothing_else(tree: Path, wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+    dist_info = f"sb3_ppo_variants-{sb3_ppo_variants.__version__}.dist-info"
+    assert {name.split("/")[0] for name in names} == {"sb3_ppo_variants", dist_info}
+    # Also catches a new subpackage or data file that pyproject.toml does not list.
+    assert {name for name in names if name.startswith("sb3_ppo_variants/")} == files_to_ship(tree)
+    assert f"{dist_info}/licenses/LICENSE" in names
+
+
+def test_sdist_brings_all_that_the_wheel_needs(built: Path) -> None:
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "zoo_configs/ppo.yml", "tuning/studies/quick.yml"} <= names
+
+
+def test_metadata_states_python_licence_and_extras(metadata: Message) -> None:
+    assert metadata["Name"] == "sb3-ppo-variants"
+    assert metadata["Version"] == sb3_ppo_variants.__version__
+    assert metadata["Requires-Python"] == ">=3.10"
+    assert metadata["License-Expression"] == "MIT"
+    assert set(metadata.get_all("Provides-Extra", [])) == EXTRAS
+    minors = {f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)}
+    assert minors <= set(metadata.get_all("Classifier", []))
+
+
+def test_constraints_pin_every_direct_requirement_of_the_installed_extras(metadata: Message) -> None:
+    """An unpinned torch would bring a CUDA build of several gigabytes."""
+    pins = re.findall(r"^([\w.-]+)==\S+", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE)
+    pinned = {canonical(name) for name in pins}
+    unpinned = set()
+    for requirement in metadata.get_all("Requires-Dist", []):
+        extra = re.search(r'extra == "(\w+)"', requirement)
+        if extra is None or extra[1] in {"tuning", "mujoco", "box2d", "test"}:
+            unpinned |= {canonical(re.match(r"[\w.-]+", requirement)[0])} - pinned
+    assert not unpinned
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_bare_install_imports_and_lists(installed: Path, tmp_path: Path) -> None:
+    """Core dependencies suffice for the library and for `ppo-variants list`."""
+    check = "import sb3_ppo_variants as s; s.ClipPPO('MlpPolicy', 'CartPole-v1', n_steps=64).learn(64)"
+    run(installed / "bin" / "python", "-c", check, cwd=tmp_path, BLOCKED=ONLY_IN_EXTRAS)
+    table = run(installed / "bin" / "ppo-variants", "list", cwd=tmp_path, BLOCKED=ONLY_IN_EXTRAS, COLUMNS="200")
+    for algorithm_id in ("adaptive_clip_ppo", "trust_region_ppo", "trpo"):
+        assert algorithm_id in table
+    assert "CartPole-v1" in table  # the shipped configs were found
+
+
+def test_blocking_an_extra_makes_its_import_fail(installed: Path, tmp_path: Path) -> None:
+    """Keeps the test above honest."""
+    check = "import importlib.util\ntry:\n    import optuna\nexcept ModuleNotFoundError:\n    print('blocked')"
+    assert run(installed / "bin" / "python", "-c", check, cwd=tmp_path, BLOCKED=ONLY_IN_EXTRAS) == "blocked\n"
+
+
+def test_installed_configs_studies_and_harness_load_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    check = """
+import importlib, pkgutil, sys
+from importlib.resources import files
+import yaml
+import sb3_ppo_variants, sb3_ppo_variants.tuning
+
+assert (files("sb3_ppo_variants") / "py.typed").is_file()
+assert "CartPole-v1" in yaml.safe_load((files("sb3_ppo_variants.zoo_configs") / "ppo.yml").read_text())
+assert yaml.safe_load((files("sb3_ppo_variants.tuning") / "studies" / "quick.yml").read_text())
+for module in pkgutil.walk_packages(sb3_ppo_variants.__path__, "sb3_ppo_variants."):
+    importlib.import_module(module.name)
+for name, module in sorted(sys.modules.items()):
+    if name.partition(".")[0] in ("sb3_ppo_variants", "tuning", "zoo_configs"):
+        print(module.__file__)
+"""
+    files = run(installed / "bin" / "python", "-c", check, cwd=tmp_path).split()
+    assert len(files) > 10
+    assert [name for name in files if not Path(name).is_relative_to(installed)] == []
