@@ -118,8 +118,8 @@ _REGISTERED = (
     _variant("adaptive_clip_ppo", AdaptiveClipPPO),
     _variant("kl_stop_ppo", KLStopPPO),
     _variant("trust_region_ppo", TrustRegionPPO),
-    Algorithm("ppo", PPO, "clipped ratio (SB3's own PPO)", _PPO_SEARCH_SPACE, is_baseline=True),
-    Algorithm("trpo", TRPO, "KL constraint (sb3-contrib's own TRPO)", _TRPO_SEARCH_SPACE, is_baseline=True),
+    Algorithm("ppo", PPO, "clipped ratio (baseline, SB3)", _PPO_SEARCH_SPACE, is_baseline=True),
+    Algorithm("trpo", TRPO, "KL constraint (baseline, sb3-contrib)", _TRPO_SEARCH_SPACE, is_baseline=True),
 )
 
 ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType({algorithm.id: algorithm for algorithm in _REGISTERED})
