@@ -1,6 +1,8 @@
 """The command line, ``ppo-variants``: each command is a small function that imports what it needs when it runs."""
 
 import sys
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -82,3 +84,46 @@ def _algorithm_table(algorithms: "list[Algorithm]") -> "Table":
         configs = ", ".join([f"the {len(common)}", *more])
         table.add_row(*map(escape, (algorithm.id, algorithm.limits_step_by, own or "-", configs)))
     return table
+
+
+@app.command()
+def rank(
+    study: Annotated[str, typer.Argument(help="Name of a shipped study (quick, classic), or path of a YAML file.")],
+    *,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results.", show_default="runs/STUDY")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes.", show_default="number of CPUs")] = None,
+    algos: Annotated[
+        str | None, typer.Option(help="Rank these instead of the study's: ids with commas between, or all.")
+    ] = None,
+    envs: Annotated[str | None, typer.Option(help="Only these environments of the study, commas between.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Instead of the study's seed.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Optuna storage URL.", show_default="SQLite in the results' folder")
+    ] = None,
+) -> None:
+    """Tune each algorithm, re-train its best configuration on held-out seeds, rank. The same command resumes."""
+    try:
+        from sb3_ppo_variants.tuning.rank import rank as run_study
+    except ModuleNotFoundError as error:
+        raise ValueError(f'rank needs {error.name}: pip install "sb3-ppo-variants[tuning]"') from error
+    try:
+        run_study(
+            study,
+            out=out,
+            workers=workers,
+            algorithms=_names(algos),
+            environments=_names(envs),
+            seed=seed,
+            storage=storage,
+        )
+    except KeyboardInterrupt:
+        typer.echo("Stopped. Every finished run is saved; the same command goes on from there.", err=True)
+        raise typer.Exit(130) from None
+    except (OSError, BrokenExecutor) as error:
+        typer.echo(f"ppo-variants: stopped: {error}. Every finished run is saved; the same command resumes.", err=True)
+        raise typer.Exit(1) from error
+
+
+def _names(text: str | None) -> list[str] | None:
+    """Split ``a,b``; None stays None."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]

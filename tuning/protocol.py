@@ -82,7 +82,8 @@ def pin_protocol(folder: Path, protocol: dict[str, Any]) -> None:
         earlier = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not readable ({error}): give another --out, or remove {folder}") from error
-    differences = list(_differences(earlier, protocol))
+    # The run seeds follow from the study's seed and budget: naming them too would only bury the reason.
+    differences = [line for line in _differences(earlier, protocol) if not line.startswith("seeds.")]
     if differences:
         shown = "; ".join(differences[:_MAX_DIFFERENCES])
         more = f"; and {len(differences) - _MAX_DIFFERENCES} more" if len(differences) > _MAX_DIFFERENCES else ""

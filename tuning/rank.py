@@ -70,9 +70,11 @@ def default_workers() -> int:
 
 def show(ranking: Ranking, console: Console) -> None:
     """Print the ranking as a table."""
-    table = Table(*TABLE_HEADER, title=f"Ranking: {ranking.protocol['study']}", box=SIMPLE, pad_edge=False)
+    table = Table(title=f"Ranking: {ranking.protocol['study']}", box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in TABLE_HEADER:
+        table.add_column(name, no_wrap=True)
     for line in ranking.lines:
-        # A value above its interval: eight columns then fit a terminal of 80.
+        # A value above its interval: seven columns then fit a terminal of 80.
         table.add_row(*(cell.replace(" [", "\n[") for cell in table_row(line)))
     console.print(table)
     for warning in ranking.warnings:

@@ -268,36 +268,35 @@ def _flat(name: str, estimate: Estimate | None) -> dict[str, float | None]:
     return {name: estimate.value, f"{name}_ci_low": estimate.ci_low, f"{name}_ci_high": estimate.ci_high}
 
 
-TABLE_HEADER = ("rank", "algorithm", "IQM", "mean", "P > trpo", "P > ppo", "separable", "steps/s", "trials")
+TABLE_HEADER = ("rank", "algorithm", "IQM", "P > trpo", "P > ppo", "separable", "steps/s")
 
 
 def table_row(line: Ranked) -> list[str]:
     """The cells of one line of the terminal's and the report's table."""
-    failed = line.trials["failed"]
     return [
         str(line.rank),
         line.algorithm,
-        _with_interval(line.iqm, 3),
-        f"{line.mean:.3f}",
-        *(_with_interval(line.probability_of_improvement[name], 2) for name in REFERENCES),
+        _with_interval(line.iqm),
+        *(_with_interval(line.probability_of_improvement[name]) for name in REFERENCES),
         {True: "yes", False: "no", None: "-"}[line.separable_from_trpo],
         "-" if line.steps_per_second is None else f"{line.steps_per_second:,.0f}",
-        f"{line.trials['run']}" + (f" ({failed} failed)" if failed else ""),
     ]
 
 
-def _with_interval(estimate: Estimate | None, digits: int) -> str:
+def _with_interval(estimate: Estimate | None) -> str:
     if estimate is None:
         return "-"
     low, high = estimate.ci_low, estimate.ci_high
-    interval = "" if low is None or high is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{estimate.value:.{digits}f}{interval}"
+    interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    return f"{estimate.value:.2f}{interval}"
 
 
 def ranking_md(ranking: Ranking) -> str:
     """The ranking for people: table, warnings, every seed's score, protocol."""
     protocol = ranking.protocol
-    parts = [f"# Ranking: {protocol['study']}", _markdown_table(TABLE_HEADER, map(table_row, ranking.lines))]
+    header = (*TABLE_HEADER, "mean", "seconds a run", "trials", "failed trials", "failed test runs")
+    rows = [[*table_row(line), *_more_columns(line)] for line in ranking.lines]
+    parts = [f"# Ranking: {protocol['study']}", _markdown_table(header, rows)]
     parts += [f"> {warning}" for warning in ranking.warnings]
     parts.append(
         "Scores are normalised (random policy 0, reference 1). IQM is the interquartile mean over the test runs, in "
@@ -306,11 +305,17 @@ def ranking_md(ranking: Ranking) -> str:
     )
     parts.append("## Every test run (raw mean return)")
     for env_id in protocol["environments"]:
-        header = ("algorithm", *(str(seed["training"]) for seed in protocol["seeds"]["test"]))
+        seeds = ("algorithm", *(str(seed["training"]) for seed in protocol["seeds"]["test"]))
         rows = [[line.algorithm, *map(_raw, line.scores[env_id])] for line in ranking.lines]
-        parts += [f"### {env_id}", _markdown_table(header, rows)]
+        parts += [f"### {env_id}", _markdown_table(seeds, rows)]
     parts += ["## Protocol", "```yaml\n" + yaml.safe_dump(protocol, sort_keys=False) + "```"]
     return "\n\n".join(parts) + "\n"
+
+
+def _more_columns(line: Ranked) -> list[str]:
+    seconds = "-" if line.seconds is None else f"{line.seconds:.1f}"
+    counts = (line.trials["run"], line.trials["failed"], line.failed_test_runs)
+    return [f"{line.mean:.2f}", seconds, *map(str, counts)]
 
 
 def _raw(run: Mapping[str, Any]) -> str:
