@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
 from stable_baselines3.common.utils import FloatSchedule
@@ -26,7 +27,8 @@ def check_number(
     :param at_most: inclusive upper bound
     :raises ValueError: naming the argument, the value and the range
     """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # NumPy's scalars are numbers too
+    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if is_number and above < value < below and at_least <= value <= at_most:
         return
     bounds = [
@@ -35,6 +37,18 @@ def check_number(
         if math.isfinite(bound)
     ]
     raise ValueError(f"{name}={value!r} is not allowed: give a finite number {' and '.join(bounds)}.")
+
+
+def check_count(name: str, value: int, *, at_least: int = 0) -> None:
+    """Refuse a number of times that is not a whole number or too small.
+
+    :param name: name of the argument
+    :param value: its value
+    :param at_least: inclusive lower bound
+    :raises ValueError: naming the argument, the value and the bound
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < at_least:
+        raise ValueError(f"{name}={value!r} is not allowed: give a whole number of at least {at_least}.")
 
 
 def check_choice(name: str, value: Any, options: Sequence[Any]) -> None:
@@ -52,8 +66,12 @@ def constant_value(name: str, schedule: Any) -> float:
     :param name: name of the argument
     :param schedule: a number, or a schedule over the remaining progress (rl-zoo wraps plain numbers in one)
     :return: its value
-    :raises ValueError: if the schedule changes over the course of training
+    :raises ValueError: if it is neither, or the schedule changes over the course of training
     """
+    if isinstance(schedule, Real):
+        return float(schedule)
+    if not callable(schedule):
+        raise ValueError(f"{name}={schedule!r} is not allowed: give a plain number.")
     values = [FloatSchedule(schedule)(progress) for progress in (1.0, 0.5, 0.0)]
     if len(set(values)) > 1:
         raise ValueError(

@@ -43,19 +43,26 @@ class PolicySnapshot:
     """
 
     def __init__(self, policy: th.nn.Module) -> None:
+        self._policy = policy
         self._live = list(chain(policy.parameters(), policy.buffers()))
         self._old = [tensor.detach().clone() for tensor in self._live]
 
     @contextmanager
     def installed(self) -> Generator[None, None, None]:
-        """Let the policy compute with the old values inside the ``with`` block, without gradient."""
+        """Let the policy compute as it collected the rollout inside the ``with`` block, without gradient.
+
+        In evaluation mode: otherwise batch normalisation would write into the old values, and dropout would draw.
+        """
         current = [tensor.data for tensor in self._live]
+        was_training = self._policy.training
+        self._policy.train(False)
         self._assign(self._old)
         try:
             with th.no_grad():
                 yield
         finally:
             self._assign(current)
+            self._policy.train(was_training)
 
     def step_of(self, tensors: Iterable[th.Tensor]) -> ParameterStep:
         """Return the step that ``tensors``, some of the policy's, have made since the snapshot."""

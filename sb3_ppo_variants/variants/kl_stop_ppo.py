@@ -68,8 +68,8 @@ class KLStop(UpdateLoop):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        shares = self.policy.share_features_extractor and any(self.policy.features_extractor.parameters())
-        if not self.stop_critic and shares:
+        has_parameters = next(self.policy.features_extractor.parameters(), None) is not None
+        if not self.stop_critic and self.policy.share_features_extractor and has_parameters:
             raise ValueError(
                 "stop_critic=False would let the critic go on changing the actor through the features extractor that "
                 "they share: pass policy_kwargs=dict(share_features_extractor=False), or stop_critic=True."

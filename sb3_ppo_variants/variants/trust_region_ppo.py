@@ -7,7 +7,7 @@ from stable_baselines3 import PPO
 from typing_extensions import Unpack
 
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
-from sb3_ppo_variants.training.checks import check_number
+from sb3_ppo_variants.training.checks import check_count, check_number
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
 from sb3_ppo_variants.training.snapshot import ParameterStep
 from sb3_ppo_variants.training.statistics import RolloutMeasurement, UpdateStatistics
@@ -32,8 +32,8 @@ class TrustRegion(UpdateLoop):
     their training; parameters that actor and critic share follow the actor. Adam's moments are kept.
 
     The KL is analytic for all distributions of SB3; with a custom one that has no closed form it is the k3
-    estimate, and the log key says so (``train/kl_k3``). Logs ``train/step_fraction`` (1: the whole step, 0: rolled back)
-    and ``train/backtracks``.
+    estimate, and the log key says so (``train/kl_k3``). Logs ``train/step_fraction`` (1: the whole step, 0: rolled
+    back) and ``train/backtracks``.
 
     Known failure mode: with a learning rate far too large every step is rolled back and nothing is learned;
     ``train/step_fraction`` shows it.
@@ -65,7 +65,7 @@ class TrustRegion(UpdateLoop):
     ) -> None:
         check_number("max_kl", max_kl, above=0)
         check_number("shrink_factor", shrink_factor, above=0, below=1)
-        check_number("max_backtracks", max_backtracks, at_least=0)
+        check_count("max_backtracks", max_backtracks)
         self.max_kl = max_kl
         self.shrink_factor = shrink_factor
         self.max_backtracks = max_backtracks
