@@ -268,7 +268,7 @@ def _flat(name: str, estimate: Estimate | None) -> dict[str, float | None]:
     return {name: estimate.value, f"{name}_ci_low": estimate.ci_low, f"{name}_ci_high": estimate.ci_high}
 
 
-TABLE_HEADER = ("rank", "algorithm", "IQM", "P > trpo", "P > ppo", "separable", "steps/s")
+TABLE_HEADER = ("rank", "algorithm", "IQM", "P > trpo", "P > ppo", "≠ trpo", "steps/s")
 
 
 def table_row(line: Ranked) -> list[str]:
@@ -301,7 +301,7 @@ def ranking_md(ranking: Ranking) -> str:
     parts.append(
         "Scores are normalised (random policy 0, reference 1). IQM is the interquartile mean over the test runs, in "
         "brackets its 95 % interval (stratified bootstrap). P > trpo is the chance that a run beats one of TRPO, "
-        "ties half. Separable: the interval of the difference of the IQMs, TRPO's subtracted, excludes 0."
+        "ties half. ≠ trpo: the interval of the difference of the IQMs excludes 0, the two are separable."
     )
     parts.append("## Every test run (raw mean return)")
     for env_id in protocol["environments"]:

@@ -1,0 +1,144 @@
+"""Study files: one clear line for whatever is wrong, before any work."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import SMALL_STUDY
+from sb3_ppo_variants.tuning.study import Study, load_study, shipped_studies
+
+from sb3_ppo_variants.registry import ALGORITHMS
+
+
+def write(path: Path, **changes: object) -> str:
+    """The small study with some keys changed, None removing one; dots go deeper."""
+    content = yaml.safe_load(SMALL_STUDY)
+    for key, value in changes.items():
+        *parents, name = key.split("__")
+        inside = content
+        for parent in parents:
+            inside = inside.setdefault(parent, {})
+        if value is None:
+            del inside[name]
+        else:
+            inside[name] = value
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "study.yml"
+
+
+def test_quick_and_classic_are_shipped() -> None:
+    assert shipped_studies() == ["classic", "quick"]
+    quick = load_study("quick")
+    assert list(quick.environments) == ["CartPole-v1"]
+    assert {"ppo", "trpo"} < set(quick.algorithms)
+    classic = load_study("classic")
+    assert len(classic.environments) == 5
+    assert classic.budget.test_seeds >= 10
+
+
+@pytest.mark.parametrize("name", ["quick", "classic"])
+def test_shipped_studies_accept_every_registered_algorithm(name: str) -> None:
+    assert load_study(name, algorithms=["all"]).algorithms == list(ALGORITHMS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"algoritms": ["ppo"]}, "unknown key algoritms"),
+        ({"budget__trails": 3}, "unknown key budget.trails"),
+        ({"environments__CartPole-v1__stepz": 3}, "unknown key environments.CartPole-v1.stepz"),
+        ({"algorithms": None}, "algorithms is missing"),
+        ({"budget__trials": None}, "budget.trials is missing"),
+        ({"budget__trials": 0}, "budget.trials: .* greater than or equal to 1 .got 0."),
+        ({"budget__tuning_seeds": -1}, "budget.tuning_seeds"),
+        ({"budget__test_seeds": 2.5}, "budget.test_seeds"),
+        ({"budget__test_seeds": "ten"}, "budget.test_seeds: .* .got 'ten'."),
+        ({"budget__trials_in_flight": 0}, "budget.trials_in_flight"),
+        ({"budget__time_limit": 0}, "budget.time_limit"),
+        ({"budget__time_limit": float("nan")}, "budget.time_limit"),
+        ({"evaluation__episodes": 0}, "evaluation.episodes"),
+        ({"evaluation__checkpoints": 0}, "evaluation.checkpoints"),
+        ({"environments__CartPole-v1__steps": True}, "environments.CartPole-v1.steps"),
+        ({"environments__CartPole-v1__steps": 100}, "steps is 100, but one rollout"),
+        ({"environments": {}}, "environments"),
+        ({"environments__CartPol-v1": {"steps": 2000}}, "CartPol-v1 cannot be made: .*CartPole-v1"),
+        ({"environments__MountainCar-v0": {"steps": 4096}}, "MountainCar-v0: no normalisation is known"),
+        ({"environments__CartPole-v1__random": 1.0}, "CartPole-v1: give both random and reference"),
+        (
+            {"environments__CartPole-v1": {"steps": 2000, "random": 1.0, "reference": 0.0}},
+            "reference must be above random",
+        ),
+        ({"algorithms": ["ppo", "tropo"]}, "'tropo'.*trpo"),
+        ({"algorithms": ["ppo", "ppo"]}, "an algorithm is named twice"),
+        ({"algorithms": []}, "algorithms"),
+        ({"sampler": "grid"}, "sampler: .*'tpe', 'gp' or 'random'"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_whatever_is_wrong_is_said_in_one_line(path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        load_study(write(path, **changes))
+    assert str(caught.value).startswith(f"study {path}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["algorithms: [ppo", "- a\n- b\n", "", "a: b: c\n\tx"])
+def test_a_file_that_is_no_study_is_said_to_be_none(path: Path, text: str) -> None:
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"study .*: (not valid YAML|expected keys and values)") as caught:
+        load_study(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_study_cannot_run_code(path: Path) -> None:
+    path.write_text("seed: !!python/object/apply:os.getpid []\n")
+    with pytest.raises(ValueError, match="not valid YAML"):
+        load_study(str(path))
+
+
+def test_an_unknown_name_lists_the_shipped_studies(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"study quik: no such file, and no shipped study of that name .classic, quick"
+    ):
+        load_study("quik")
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_study(str(tmp_path))
+
+
+def test_the_command_may_choose_algorithms_environments_and_seed(path: Path) -> None:
+    name = write(path, **{"environments__Acrobot-v1": {"steps": 8192}})
+    study = load_study(name, algorithms=["trpo"], environments=["Acrobot-v1"], seed=5)
+    assert (study.algorithms, list(study.environments), study.seed) == (["trpo"], ["Acrobot-v1"], 5)
+    with pytest.raises(ValueError, match="Pendulum-v1 is not one of its environments"):
+        load_study(name, environments=["Pendulum-v1"])
+    with pytest.raises(ValueError, match="seed"):
+        load_study(name, seed=-1)
+    with pytest.raises(ValueError, match="algorithms"):
+        load_study(name, algorithms=[])
+
+
+def test_an_environment_outside_the_table_brings_its_own_scale(path: Path) -> None:
+    own = {"steps": 4096, "random": -200.0, "reference": -110.0}
+    study = load_study(write(path, **{"environments__MountainCar-v0": own}), algorithms=["ppo"])
+    assert study.scale("MountainCar-v0").normalise(-155.0) == pytest.approx(0.5)
+
+
+def test_a_missing_simulator_is_named_with_its_remedy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gymnasium
+
+    def make(env_id: str) -> None:
+        raise gymnasium.error.DependencyNotInstalled("Box2D is not installed")
+
+    monkeypatch.setattr(gymnasium, "make", make)
+    with pytest.raises(ValueError, match=r"CartPole-v1: Box2D is not installed.*pip install .sb3-ppo-variants\[box2d"):
+        load_study(write(path))
+
+
+def test_pairs_cover_every_algorithm_on_every_environment() -> None:
+    study = Study.model_validate(yaml.safe_load(SMALL_STUDY))
+    assert study.pairs == [("ppo", "CartPole-v1"), ("trpo", "CartPole-v1")]
