@@ -3,12 +3,18 @@ r"""Divergences between the policy that collected the rollout (old) and the poli
 The package measures :math:`KL(\pi_{old} \| \pi_{new})` throughout: states and actions come from the old policy.
 """
 
+from typing import TypeVar
+
 import torch as th
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.distributions import kl_divergence as sb3_kl_divergence
 
+from sb3_ppo_variants.engine.array_batch import FloatArray
 
-def k3(log_ratio: th.Tensor, ratio: th.Tensor) -> th.Tensor:
+TensorOrArray = TypeVar("TensorOrArray", th.Tensor, FloatArray)
+
+
+def k3(log_ratio: TensorOrArray, ratio: TensorOrArray) -> TensorOrArray:
     """Estimate KL(old||new) per sample as (r - 1) - log r.
 
     Unbiased under actions of the old policy, and never negative.

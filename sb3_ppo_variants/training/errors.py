@@ -1,8 +1,8 @@
 """Errors of the training loop."""
 
 _USUAL_CAUSES = {
-    "observation": "the environment (or VecNormalize) returned NaN or inf: check it with stable_baselines3's VecCheckNan",
-    "reward": "the environment returned a NaN or infinite reward: check it with stable_baselines3's VecCheckNan",
+    "observation": "the environment or VecNormalize returned NaN or inf: find it with SB3's VecCheckNan",
+    "reward": "the environment returned a NaN or infinite reward: find it with SB3's VecCheckNan",
     "value": "the critic has diverged: normalise returns (VecNormalize) or lower the learning rate",
     "log-prob": "the policy has diverged: lower the learning rate or max_grad_norm, bound the log standard deviation",
     "advantage": "rewards or values overflow: normalise rewards (VecNormalize)",

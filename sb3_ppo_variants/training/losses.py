@@ -1,8 +1,8 @@
 r"""Surrogate objectives and value losses as pure functions.
 
 Notation: :math:`r` is the probability ratio new/old of the action taken, :math:`A` its advantage,
-:math:`\epsilon` the clip range. Surrogates are per sample and to be maximised; value losses are scalars to be minimised.
-All tensors have shape (batch,).
+:math:`\epsilon` the clip range. Surrogates are per sample and to be maximised; value losses are scalars to be
+minimised. All tensors have shape (batch,).
 
 Beside each surrogate stands its slope d(objective)/d(log r), on NumPy arrays: the NumPy engine's gradient. Autograd is
 the other implementation; a test holds the two together. At a kink the slope is autograd's choice.
@@ -68,6 +68,17 @@ def value_loss(values: th.Tensor, old_values: th.Tensor, returns: th.Tensor, cli
     return F.mse_loss(returns, values)
 
 
+def value_loss_slope(
+    values: FloatArray, old_values: FloatArray, returns: FloatArray, clip_range_vf: float | None
+) -> FloatArray:
+    """Return the derivative of each sample's squared error in :func:`value_loss` by its value."""
+    if clip_range_vf is None:
+        return 2.0 * (values - returns)
+    change = values - old_values
+    clipped = old_values + np.clip(change, -clip_range_vf, clip_range_vf)
+    return np.where(np.abs(change) <= clip_range_vf, 2.0 * (clipped - returns), 0.0)
+
+
 def max_clipped_value_loss(
     values: th.Tensor, old_values: th.Tensor, returns: th.Tensor, clip_range_vf: float
 ) -> th.Tensor:
@@ -84,3 +95,12 @@ def max_clipped_value_loss(
     """
     clipped = old_values + th.clamp(values - old_values, -clip_range_vf, clip_range_vf)
     return th.max((returns - values) ** 2, (returns - clipped) ** 2).mean()
+
+
+def max_clipped_value_loss_slope(
+    values: FloatArray, old_values: FloatArray, returns: FloatArray, clip_range_vf: float
+) -> FloatArray:
+    """Return the derivative of each sample's error in :func:`max_clipped_value_loss` by its value."""
+    clipped = old_values + np.clip(values - old_values, -clip_range_vf, clip_range_vf)
+    error = values - returns
+    return np.where(np.abs(error) >= np.abs(clipped - returns), 2.0 * error, 0.0)

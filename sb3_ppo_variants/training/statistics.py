@@ -1,16 +1,18 @@
 """What one update reports: collected as tensors, converted once."""
 
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch as th
 
+from sb3_ppo_variants.engine.array_batch import ArrayBatch
 from sb3_ppo_variants.training.minibatch import MiniBatch
 
 
-@dataclass(frozen=True)
-class Losses:
+class Losses(NamedTuple):
     """Scalar losses of one minibatch, to be minimised.
 
     :param policy: negative mean surrogate, plus the mean penalty of variants that have one
@@ -25,33 +27,60 @@ class Losses:
     total: th.Tensor
 
 
-@dataclass
-class UpdateStatistics:
+class UpdateStatistics(ABC):
     """Figures of one call of ``train()``; stop rules read it, the logger gets its means.
 
-    :param epoch: index of the running epoch, from 0
-    :param step: index of the running minibatch in its epoch, from 0
-    :param batch: the running minibatch
-    :param stop_reason: why the actor's updates were stopped; None while they run
-    :param stop_epoch: epoch in which they were stopped
+    :ivar epoch: index of the running epoch, from 0
+    :ivar step: index of the running minibatch in its epoch, from 0
+    :ivar batch: the running minibatch; on the NumPy engine its twin in arrays
+    :ivar stop_reason: why the actor's updates were stopped; None while they run
+    :ivar stop_epoch: epoch in which they were stopped
     """
 
-    epoch: int = 0
-    step: int = -1
-    batch: MiniBatch | None = None
-    stop_reason: str | None = None
-    stop_epoch: int | None = None
-    loss: th.Tensor | None = None
-    _policy_losses: list[th.Tensor] = field(default_factory=list)
-    _value_losses: list[th.Tensor] = field(default_factory=list)
-    _entropy_losses: list[th.Tensor] = field(default_factory=list)
-    _clip_fractions: list[th.Tensor] = field(default_factory=list)
-    _epoch_kls: list[th.Tensor] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.step = -1
+        self.batch: MiniBatch | ArrayBatch | None = None
+        self.stop_reason: str | None = None
+        self.stop_epoch: int | None = None
 
     def start_epoch(self, epoch: int) -> None:
         """Begin a pass over the rollout."""
         self.epoch = epoch
         self.step = -1
+
+    def stop(self, reason: str) -> None:
+        """Note that the actor's updates end here, and why."""
+        self.stop_reason = reason
+        self.stop_epoch = self.epoch
+
+    @property
+    @abstractmethod
+    def minibatch_kl(self) -> np.float32:
+        """k3 estimate on the running minibatch, taken before its step."""
+
+    @property
+    @abstractmethod
+    def epoch_kl(self) -> np.float32:
+        """Mean of the k3 estimates of the running epoch so far, each taken before its minibatch's step."""
+
+    @abstractmethod
+    def means(self) -> dict[str, float]:
+        """Return SB3's log keys and values for this update."""
+
+
+class TensorStatistics(UpdateStatistics):
+    """Figures of an update in PyTorch: kept as tensors, read from the device once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._losses: list[Losses] = []
+        self._clip_fractions: list[th.Tensor] = []
+        self._epoch_kls: list[th.Tensor] = []
+
+    def start_epoch(self, epoch: int) -> None:
+        """Begin a pass over the rollout."""
+        super().start_epoch(epoch)
         self._epoch_kls = []
 
     def record(self, batch: MiniBatch, losses: Losses, kl: th.Tensor, clip_fraction: th.Tensor) -> None:
@@ -64,17 +93,9 @@ class UpdateStatistics:
         """
         self.step += 1
         self.batch = batch
-        self.loss = losses.total.detach()
-        self._policy_losses.append(losses.policy.detach())
-        self._value_losses.append(losses.value.detach())
-        self._entropy_losses.append(losses.entropy.detach())
+        self._losses.append(Losses(*(loss.detach() for loss in losses)))
         self._clip_fractions.append(clip_fraction)
         self._epoch_kls.append(kl)
-
-    def stop(self, reason: str) -> None:
-        """Note that the actor's updates end here, and why."""
-        self.stop_reason = reason
-        self.stop_epoch = self.epoch
 
     @property
     def minibatch_kl(self) -> np.float32:
@@ -89,16 +110,16 @@ class UpdateStatistics:
 
     def means(self) -> dict[str, float]:
         """Return SB3's log keys and values for this update, read from the device in one go."""
-        assert self.loss is not None
-        columns = (self._entropy_losses, self._policy_losses, self._value_losses, self._clip_fractions)
-        entropy, policy, value, clip_fraction = th.stack([th.stack(column) for column in columns]).tolist()
+        policy, value, entropy, total = zip(*self._losses, strict=True)
+        columns = th.stack([th.stack(column) for column in (policy, value, entropy, total, self._clip_fractions)])
+        policy_losses, value_losses, entropy_losses, totals, clip_fractions = columns.tolist()
         return {
-            "train/entropy_loss": float(np.mean(entropy)),
-            "train/policy_gradient_loss": float(np.mean(policy)),
-            "train/value_loss": float(np.mean(value)),
+            "train/entropy_loss": float(np.mean(entropy_losses)),
+            "train/policy_gradient_loss": float(np.mean(policy_losses)),
+            "train/value_loss": float(np.mean(value_losses)),
             "train/approx_kl": float(self.epoch_kl),
-            "train/clip_fraction": float(np.mean(clip_fraction)),
-            "train/loss": self.loss.item(),
+            "train/clip_fraction": float(np.mean(clip_fractions)),
+            "train/loss": totals[-1],
         }
 
 

@@ -17,16 +17,22 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback, RolloutBufferSamples
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
+from sb3_ppo_variants.engine import rollout as numpy_rollout
 from sb3_ppo_variants.engine.array_batch import ArrayBatch, FloatArray
+from sb3_ppo_variants.engine.array_statistics import ArrayStatistics
+from sb3_ppo_variants.engine.eligibility import why_not_numpy
+from sb3_ppo_variants.engine.numpy_engine import NumpyEngine
 from sb3_ppo_variants.search_space import SearchSpace
 from sb3_ppo_variants.training import divergences, losses
+from sb3_ppo_variants.training.checks import check_choice
 from sb3_ppo_variants.training.errors import NonFiniteUpdateError
 from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.policy_kwargs import resolve_policy_kwargs
+from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
 from sb3_ppo_variants.training.snapshot import PolicySnapshot
-from sb3_ppo_variants.training.statistics import Losses, RolloutMeasurement, UpdateStatistics
+from sb3_ppo_variants.training.statistics import Losses, RolloutMeasurement, TensorStatistics, UpdateStatistics
 
 if TYPE_CHECKING:  # the mixin is type-checked as the PPO that it is always combined with
     from stable_baselines3 import PPO as _Base  # noqa: N811 -- used as a base class only
@@ -47,9 +53,13 @@ class UpdateLoop(_Base):
     2. ``_minibatch``: the minibatch that the losses see, advantages normalised
     3. ``_surrogate``: per-sample objective to maximise; ``_surrogate_slope`` is its twin on the NumPy engine
     4. ``_penalty``: per-sample term to minimise beside it; ``_kl_slope`` is its twin on the NumPy engine
-    5. ``_value_loss``: the critic's loss
+    5. ``_value_loss``: the critic's loss; ``_value_loss_slope`` is its twin on the NumPy engine
     6. ``_should_stop``: a reason to end the actor's updates for this rollout
     7. ``_after_update``: act on the exact KL over the rollout: steer, accept, roll back
+
+    :param engine: "torch" (default) equals SB3 bit for bit. "auto" runs plain MLP policies on the CPU in NumPy, several
+        times faster and equal up to float rounding, and everything else in PyTorch; "numpy" insists
+    :raises ValueError: if ``engine`` is "numpy" and the model cannot run on it
     """
 
     limits_step_by: ClassVar[str]
@@ -58,6 +68,20 @@ class UpdateLoop(_Base):
 
     stop_critic: bool = True
     _old_policy: PolicySnapshot | None = None
+    _numpy_engine: NumpyEngine | None = None
+    _reported_engine: str | None = None
+
+    def __init__(
+        self,
+        policy: Any,
+        env: Any,
+        *,
+        engine: Literal["auto", "torch", "numpy"] = "torch",
+        **kwargs: Unpack[PPOKwargs],
+    ) -> None:
+        check_choice("engine", engine, ("auto", "torch", "numpy"))
+        self.engine = engine
+        super().__init__(policy, env, **kwargs)
 
     @classmethod
     def from_zoo(cls, env_id: str, **overrides: Any) -> Self:
@@ -74,7 +98,7 @@ class UpdateLoop(_Base):
         assert isinstance(model, cls)
         return model
 
-    def learn(
+    def learn(  # noqa: PLR0917 -- SB3's signature
         self,
         total_timesteps: int,
         callback: MaybeCallback = None,
@@ -84,7 +108,7 @@ class UpdateLoop(_Base):
         progress_bar: bool = False,
         **family_arguments: Any,
     ) -> Self:
-        """Train as SB3's ``learn`` does; the TensorBoard run is named after the class unless ``tb_log_name`` says else."""
+        """Train as SB3's ``learn`` does, with the class name as the default name of the TensorBoard run."""
         return super().learn(
             total_timesteps=total_timesteps,
             callback=callback,
@@ -107,7 +131,10 @@ class UpdateLoop(_Base):
 
         :raises NonFiniteUpdateError: if an observation is not finite, or the policy's outputs are not
         """
+        engine = self._choose_engine()
         try:
+            if engine is not None:
+                return numpy_rollout.collect_rollouts(self, engine, env, callback, rollout_buffer, n_rollout_steps)
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *family_arguments)
         except ValueError as error:
             if not _is_invalid_distribution(error):
@@ -124,13 +151,16 @@ class UpdateLoop(_Base):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         self._check_rollout()
+        engine = self._choose_engine()
+        stats = TensorStatistics() if engine is None else engine.begin_update()
         self._old_policy = PolicySnapshot(self.policy)
-        stats = UpdateStatistics()
         try:
             self._run_epochs(stats)
             measurement = self._after_update(self._measure_rollout())
         finally:
             self._old_policy = None
+            if engine is not None:
+                engine.end_update()
         self._log_update(stats, measurement)
 
     # Hooks ----------------------------------------------------------------------------------------------------------
@@ -193,9 +223,19 @@ class UpdateLoop(_Base):
         """Return d(surrogate - penalty)/d(KL of the state) per sample on the NumPy engine, or None for zero."""
         return None
 
+    def _mean_noise(self, shape: tuple[int, ...]) -> th.Tensor | None:  # noqa: ARG002 -- a hook
+        """Return noise that ``_minibatch`` adds to a Gaussian's mean, or None: its part on the NumPy engine."""
+        return None
+
     def _value_loss(self, batch: MiniBatch) -> th.Tensor:
         """Return the critic's loss."""
         return losses.value_loss(batch.values, batch.old_values, batch.returns, batch.clip_range_vf)
+
+    def _value_loss_slope(
+        self, values: FloatArray, old_values: FloatArray, returns: FloatArray, clip_range_vf: float | None
+    ) -> FloatArray:
+        """Return d(error)/d(value) per sample: the twin of ``_value_loss`` on the NumPy engine."""
+        return losses.value_loss_slope(values, old_values, returns, clip_range_vf)
 
     def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> str | None:
         """Return why the actor's updates should end for this rollout, or None to go on.
@@ -233,6 +273,8 @@ class UpdateLoop(_Base):
 
         Draws no random number. A policy whose outputs are not finite measures as NaN.
         """
+        if self._numpy_engine is not None:
+            return self._numpy_engine.measure()
         assert self._old_policy is not None
         self.policy.set_training_mode(False)
         try:
@@ -250,16 +292,20 @@ class UpdateLoop(_Base):
 
     # The loop -------------------------------------------------------------------------------------------------------
 
-    def _run_epochs(self, stats: UpdateStatistics) -> None:
+    def _run_epochs(self, stats: TensorStatistics | ArrayStatistics) -> None:
         for epoch in range(self.n_epochs):
             stats.start_epoch(epoch)
-            self._run_epoch(stats)
+            if isinstance(stats, ArrayStatistics):
+                assert self._numpy_engine is not None
+                self._numpy_engine.run_epoch(stats)
+            else:
+                self._run_epoch(stats)
             self._n_updates += 1
             self._ask_to_stop("after_epoch", stats)
             if self._is_over(stats):
                 break
 
-    def _run_epoch(self, stats: UpdateStatistics) -> None:
+    def _run_epoch(self, stats: TensorStatistics) -> None:
         for rollout_data in self.rollout_buffer.get(self.batch_size):
             batch = self._minibatch(rollout_data)
             minibatch_losses = self._losses(batch)
@@ -288,7 +334,7 @@ class UpdateLoop(_Base):
         total = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
         return Losses(policy_loss, value_loss, entropy_loss, total)
 
-    def _step(self, loss: th.Tensor, stats: UpdateStatistics) -> None:
+    def _step(self, loss: th.Tensor, stats: TensorStatistics) -> None:
         optimizer = self.policy.optimizer
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -323,7 +369,7 @@ class UpdateLoop(_Base):
             yield self.rollout_buffer._get_samples(np.arange(start, min(start + _MEASURE_CHUNK, size)))
 
     def _measure_chunk(self, chunk: RolloutBufferSamples) -> tuple[th.Tensor, th.Tensor, th.Tensor, th.Tensor, bool]:
-        """Return per sample: KL, surrogate gain, ratio, whether the surrogate has a gradient; whether the KL is analytic."""
+        """Return KL, surrogate gain, ratio and whether there is a gradient per sample; and whether the KL is analytic."""
         assert self._old_policy is not None
         with self._old_policy.installed():
             old = self._evaluate(chunk)
@@ -362,10 +408,10 @@ class UpdateLoop(_Base):
             if not _all_finite(values):
                 raise NonFiniteUpdateError(name, f"in the rollout that ends after {self.num_timesteps} timesteps")
 
-    def _raise_if_non_finite(self, loss: th.Tensor, stats: UpdateStatistics) -> None:
+    def _raise_if_non_finite(self, loss: th.Tensor, stats: TensorStatistics) -> None:
         """Name what is not finite; a gradient norm that alone overflows has been clipped to zero and is harmless."""
         batch = stats.batch
-        assert batch is not None
+        assert isinstance(batch, MiniBatch)
         gradients = [parameter.grad for parameter in self.policy.parameters() if parameter.grad is not None]
         suspects = (
             ("log-prob", [batch.log_prob]),
@@ -395,20 +441,46 @@ class UpdateLoop(_Base):
         record("train/epochs", stats.epoch + 1)
         assert stats.batch is not None
         record("train/clip_range", stats.batch.clip_range)
-        if stats.batch.clip_range_vf is not None:
-            record("train/clip_range_vf", stats.batch.clip_range_vf)
+        if self.clip_range_vf is not None:
+            record("train/clip_range_vf", self._current_clip_range_vf())
         if stats.stop_reason is not None:
             record("train/stop_epoch", stats.stop_epoch)
             record("train/stop_reason", stats.stop_reason, exclude="tensorboard")
+
+    # Engine ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def engine_in_use(self) -> Literal["torch", "numpy"]:
+        """The engine that runs rollouts and updates of this model as it is now."""
+        return "torch" if self._choose_engine() is None else "numpy"
+
+    def _choose_engine(self) -> NumpyEngine | None:
+        """Return the NumPy engine if it is wanted and can run the model as it is now, else None for PyTorch."""
+        reason = "bit for bit SB3" if self.engine == "torch" else why_not_numpy(self)
+        if self.engine == "numpy" and reason is not None:
+            raise ValueError(f"engine='numpy' cannot run this model: {reason}. Use engine='auto' or 'torch'.")
+        if reason is not None:
+            self._numpy_engine = None
+        elif self._numpy_engine is None or self._numpy_engine.policy is not self.policy:
+            self._numpy_engine = NumpyEngine(self)
+        self._report_engine("numpy" if reason is None else f"torch ({reason})")
+        return self._numpy_engine
+
+    def _report_engine(self, choice: str) -> None:
+        if choice != self._reported_engine:
+            self._reported_engine = choice
+            if self.verbose >= 1:
+                print(f"Engine: {choice}")
 
     # SB3's seams ----------------------------------------------------------------------------------------------------
 
     def _setup_model(self) -> None:
         self.policy_kwargs = resolve_policy_kwargs(self.policy_kwargs)
         super()._setup_model()
+        self._choose_engine()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_old_policy"]
+        return [*super()._excluded_save_params(), "_old_policy", "_numpy_engine", "_reported_engine"]
 
 
 def _all_finite(values: Any) -> bool:

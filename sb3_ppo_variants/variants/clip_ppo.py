@@ -24,7 +24,7 @@ class Clip(UpdateLoop):
     Known failure modes: nothing pulls a ratio back once it is outside, and clipping the ratio does not bound the KL.
 
     :param clip_range_high: clip range above 1 when it differs from ``clip_range`` below 1, > 0; larger values keep
-        more entropy (0.28 beside 0.2 in the source). ``train/clip_fraction`` keeps SB3's meaning and uses ``clip_range``
+        more entropy (0.28 beside 0.2 in the source). ``train/clip_fraction`` counts by ``clip_range``, as in SB3
     :param dual_clip: c > 1, ratio from which a bad action's objective stays flat (3 in the source); None: no bound
     :param value_clip: with ``clip_range_vf``, "sb3" takes the clipped value alone, "max" the larger of both errors
     :raises ValueError: if an own parameter is outside its range
@@ -80,6 +80,13 @@ class Clip(UpdateLoop):
         if self.value_clip == "sb3" or batch.clip_range_vf is None:
             return super()._value_loss(batch)
         return losses.max_clipped_value_loss(batch.values, batch.old_values, batch.returns, batch.clip_range_vf)
+
+    def _value_loss_slope(
+        self, values: FloatArray, old_values: FloatArray, returns: FloatArray, clip_range_vf: float | None
+    ) -> FloatArray:
+        if self.value_clip == "sb3" or clip_range_vf is None:
+            return super()._value_loss_slope(values, old_values, returns, clip_range_vf)
+        return losses.max_clipped_value_loss_slope(values, old_values, returns, clip_range_vf)
 
 
 class ClipPPO(Clip, PPO):  # noqa: D101 -- the mixin documents both

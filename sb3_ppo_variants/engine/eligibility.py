@@ -1,0 +1,126 @@
+"""Which models the NumPy engine can run: those whose every part it knows by its exact type."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.distributions import (
+    BernoulliDistribution,
+    CategoricalDistribution,
+    DiagGaussianDistribution,
+    MultiCategoricalDistribution,
+)
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
+from torch import nn
+
+from sb3_ppo_variants.engine.activations import activation_of
+
+if TYPE_CHECKING:
+    from sb3_ppo_variants.training.update_loop import UpdateLoop
+
+_HEADS = (CategoricalDistribution, DiagGaussianDistribution, MultiCategoricalDistribution, BernoulliDistribution)
+
+# A hook and its twin on arrays: overriding one without the other would train something else than it says
+_TWINS = (
+    ("_surrogate", "_surrogate_slope"),
+    ("_penalty", "_kl_slope"),
+    ("_value_loss", "_value_loss_slope"),
+    ("_minibatch", "_mean_noise"),
+)
+_TORCH_ONLY = ("_evaluate", "_losses", "_step", "_run_epoch", "_normalised")
+
+_ADAM_DEFAULTS = {
+    "weight_decay": 0,
+    "amsgrad": False,
+    "maximize": False,
+    "capturable": False,
+    "differentiable": False,
+    "decoupled_weight_decay": False,
+}
+
+
+def why_not_numpy(model: "UpdateLoop") -> str | None:
+    """Return why the NumPy engine cannot run a model, or None if it can.
+
+    Exact types throughout: a subclass may compute anything.
+
+    :param model: a model that has been set up
+    """
+    return next(_reasons(model), None)
+
+
+def _reasons(model: "UpdateLoop") -> Iterator[str]:
+    yield from _algorithm_reasons(type(model))
+    if model.device.type != "cpu":
+        yield f"the device is {model.device}, not the CPU"
+    if type(model.rollout_buffer) is not RolloutBuffer:
+        yield f"the rollout buffer is a {type(model.rollout_buffer).__name__}, not SB3's RolloutBuffer"
+    yield from _policy_reasons(model.policy)
+    if isinstance(model.policy, ActorCriticPolicy):
+        yield from _optimizer_reasons(model.policy)
+
+
+def _algorithm_reasons(cls: type["UpdateLoop"]) -> Iterator[str]:
+    from sb3_ppo_variants.training.update_loop import UpdateLoop  # imports this module
+
+    for hook, twin in _TWINS:
+        if _owner(cls, hook) is not _owner(cls, twin):
+            yield f"{cls.__name__} overrides {hook} without its array form {twin}"
+    for method in _TORCH_ONLY:
+        if _owner(cls, method) is not UpdateLoop:
+            yield f"{cls.__name__} overrides {method}, which only the PyTorch engine calls"
+
+
+def _owner(cls: type, attribute: str) -> type | None:
+    return next((parent for parent in cls.__mro__ if attribute in vars(parent)), None)
+
+
+def _policy_reasons(policy: ActorCriticPolicy) -> Iterator[str]:
+    if type(policy) is not ActorCriticPolicy:
+        yield f"the policy is a {type(policy).__name__}, not SB3's MlpPolicy"
+        return
+    if type(policy.action_dist) not in _HEADS:
+        yield f"the action distribution is a {type(policy.action_dist).__name__}"
+    space = policy.observation_space
+    if not isinstance(space, spaces.Box) or (policy.normalize_images and is_image_space(space)):
+        yield f"observations are {space}, not vectors of numbers"
+    if type(policy.features_extractor) is not FlattenExtractor:
+        yield f"the features extractor is a {type(policy.features_extractor).__name__}, not a FlattenExtractor"
+    if type(policy.mlp_extractor) is not MlpExtractor:
+        yield f"the MLP extractor is a {type(policy.mlp_extractor).__name__}, not SB3's MlpExtractor"
+        return
+    for network in (policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net):
+        yield from _network_reasons(network)
+    if any(module._forward_hooks or module._backward_hooks for module in policy.modules()):
+        yield "a module of the policy has hooks"
+
+
+def _network_reasons(network: nn.Sequential) -> Iterator[str]:
+    for index, module in enumerate(network):
+        expected_linear = index % 2 == 0
+        if expected_linear and (type(module) is not nn.Linear or module.bias is None):
+            yield f"the network has a {type(module).__name__} where the engine expects a Linear with bias"
+        if not expected_linear and activation_of(module) is None:
+            yield f"the engine does not know the activation {type(module).__name__}"
+
+
+def _optimizer_reasons(policy: ActorCriticPolicy) -> Iterator[str]:
+    optimizer = policy.optimizer
+    parameters = list(policy.parameters())
+    if any(not p.requires_grad or p._backward_hooks or p._post_accumulate_grad_hooks for p in parameters):
+        yield "a parameter of the policy is frozen or has a gradient hook"
+    if len({p.dtype for p in parameters}) > 1 or parameters[0].dtype not in (th.float32, th.float64):
+        yield "the parameters are not all float32, or all float64"
+    if type(optimizer) is not th.optim.Adam:
+        yield f"the optimizer is a {type(optimizer).__name__}, not torch.optim.Adam"
+        return
+    if len(optimizer.param_groups) != 1 or len(optimizer.param_groups[0]["params"]) != len(parameters):
+        yield "the optimizer has several parameter groups, or not all parameters of the policy"
+    settings = optimizer.param_groups[0]
+    changed = [name for name, default in _ADAM_DEFAULTS.items() if settings.get(name, default) != default]
+    if changed:
+        yield f"Adam has {', '.join(changed)} set"

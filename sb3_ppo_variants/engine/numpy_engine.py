@@ -1,0 +1,386 @@
+"""Rollouts and updates of a plain MLP policy in NumPy, on the parameters that the torch policy holds."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.distributions import (
+    BernoulliDistribution,
+    CategoricalDistribution,
+    Distribution,
+    MultiCategoricalDistribution,
+)
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import nn
+
+from sb3_ppo_variants.engine.activations import activation_of
+from sb3_ppo_variants.engine.adam import Adam
+from sb3_ppo_variants.engine.array_batch import ArrayBatch, FloatArray
+from sb3_ppo_variants.engine.array_statistics import ArrayStatistics, EpochMeans, EpochRecord
+from sb3_ppo_variants.engine.heads import (
+    BernoulliHead,
+    CategoricalHead,
+    DiagGaussianHead,
+    Head,
+    MultiCategoricalHead,
+    OldDistribution,
+)
+from sb3_ppo_variants.engine.layout import ParameterGroup
+from sb3_ppo_variants.engine.mlp import MLP, Layer
+from sb3_ppo_variants.training.errors import NonFiniteUpdateError
+from sb3_ppo_variants.training.minibatch import MiniBatch
+from sb3_ppo_variants.training.statistics import RolloutMeasurement
+
+if TYPE_CHECKING:
+    from sb3_ppo_variants.training.update_loop import UpdateLoop
+
+_FLATTENED = ("observations", "actions", "values", "log_probs", "advantages", "returns")
+
+
+@dataclass(frozen=True)
+class RolloutArrays:
+    """The rollout as the update reads it: samples in the first dimension, in the engine's dtype."""
+
+    observations: FloatArray
+    actions: FloatArray
+    old_values: FloatArray
+    old_log_prob: FloatArray
+    advantages: FloatArray
+    returns: FloatArray
+    old: OldDistribution
+
+    def rows(self, index: "slice | np.ndarray[tuple[int], np.dtype[np.intp]]") -> "RolloutArrays":
+        """Return some of the samples."""
+        return RolloutArrays(
+            self.observations[index],
+            self.actions[index],
+            self.old_values[index],
+            self.old_log_prob[index],
+            self.advantages[index],
+            self.returns[index],
+            self.old.rows(index),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _RecordedBatch(MiniBatch):
+    """A minibatch rebuilt from arrays: its KL is known, its distribution is gone."""
+
+    recorded_kl: th.Tensor | None = None
+
+    @property
+    def kl(self) -> th.Tensor:
+        assert self.recorded_kl is not None
+        return self.recorded_kl
+
+
+class NumpyEngine:
+    """Runs one model's forward passes and updates in NumPy.
+
+    :param model: an eligible model (see :func:`why_not_numpy`)
+    """
+
+    def __init__(self, model: "UpdateLoop") -> None:
+        self._model = model
+        self.policy = policy = model.policy
+        extractor = policy.mlp_extractor
+        actor_modules = [*extractor.policy_net, policy.action_net]
+        critic_modules = [*extractor.value_net, policy.value_net]
+        log_std = [policy.get_parameter("log_std")] if hasattr(policy, "log_std") else []
+        self._actor_group = ParameterGroup([*_parameters(actor_modules), *log_std])
+        self._critic_group = ParameterGroup(_parameters(critic_modules))
+        self._actor = _mlp(actor_modules, self._actor_group)
+        self._critic = _mlp(critic_modules, self._critic_group)
+        self._head = _head(policy, self._actor_group)
+        self._actor_adam = Adam(self._actor_group)
+        self._critic_adam = Adam(self._critic_group)
+        self.dtype = self._actor_group.values.dtype
+        self.bind()
+
+    def bind(self) -> None:
+        """Make sure that torch and NumPy hold the same memory."""
+        self._actor_group.bind(self.policy.optimizer)
+        self._critic_group.bind(self.policy.optimizer)
+
+    # Rollouts -------------------------------------------------------------------------------------------------------
+
+    def act(self, observations: FloatArray) -> tuple[FloatArray, th.Tensor, th.Tensor, th.Tensor]:
+        """Sample an action per environment; return actions, values, log-probabilities and the network's input.
+
+        All but the actions come as tensors, since callbacks know them so.
+
+        :param observations: shape (environments, ...)
+        """
+        x = self._flat(observations)
+        outputs = self._actor.forward(x)
+        actions = self._head.sample(outputs)
+        log_probs = self._head.forward(outputs, actions)
+        values = self._critic.forward(x).copy()  # the workspace is overwritten by the next pass
+        return actions, th.from_numpy(values), th.from_numpy(log_probs), th.from_numpy(x)
+
+    def values(self, observations: FloatArray) -> FloatArray:
+        """Return the critic's values, shape (batch,)."""
+        return self._critic.forward(self._flat(observations))[:, 0]
+
+    def _flat(self, observations: FloatArray) -> FloatArray:
+        # The policy computes in float32 even where an environment speaks float64
+        return observations.reshape(len(observations), -1).astype(self.dtype, copy=False)
+
+    # Updates --------------------------------------------------------------------------------------------------------
+
+    def begin_update(self) -> ArrayStatistics:
+        """Read the rollout and the distributions of the policy that collected it."""
+        self.bind()
+        buffer = self._model.rollout_buffer
+        _flatten_in_place(buffer)
+        observations = self._flat(buffer.observations)
+        self._rollout = RolloutArrays(
+            observations=observations,
+            actions=buffer.actions.astype(self.dtype, copy=False),
+            old_values=buffer.values[:, 0].astype(self.dtype, copy=False),
+            old_log_prob=buffer.log_probs[:, 0].astype(self.dtype, copy=False),
+            advantages=buffer.advantages[:, 0].astype(self.dtype, copy=False),
+            returns=buffer.returns[:, 0].astype(self.dtype, copy=False),
+            old=self._head.remember(self._actor.forward(observations)),
+        )
+        self._clip_range = self._model._current_clip_range()
+        self._clip_range_vf = self._model._current_clip_range_vf()
+        self._record = EpochRecord(len(observations), self._model.batch_size, self.dtype)
+        return ArrayStatistics(self._record, self._reduce_epoch)
+
+    def run_epoch(self, stats: ArrayStatistics) -> None:
+        """Do one pass over the rollout in minibatches, in the order that SB3's buffer would yield."""
+        model, record = self._model, self._record
+        size = len(self._rollout.observations)
+        epoch = self._rollout.rows(np.random.permutation(size))
+        self._epoch = epoch
+        self._epoch_advantages = self._normalised(epoch.advantages)
+        for start in range(0, size, model.batch_size):
+            rows = slice(start, min(start + model.batch_size, size))
+            minibatch = epoch.rows(rows)
+            batch = self._evaluate(minibatch, rows)
+            stats.batch = batch
+            stats.step += 1
+            record.count = rows.stop
+            model._ask_to_stop("before_step", stats)
+            if model._is_over(stats):
+                break
+            self._step(batch, minibatch, rows, stats)
+            model._ask_to_stop("after_step", stats)
+            if model._is_over(stats):
+                break
+        stats.finish_epoch()
+
+    def _evaluate(self, minibatch: RolloutArrays, rows: slice) -> ArrayBatch:
+        """Run both networks on a minibatch; remember what the backward pass and the logs need."""
+        model, record = self._model, self._record
+        outputs = self._actor.forward(minibatch.observations)
+        noise = model._mean_noise(outputs.shape)
+        if noise is None:
+            log_prob = self._head.forward(outputs, minibatch.actions)
+        else:
+            assert isinstance(self._head, DiagGaussianHead)
+            log_prob = self._head.forward(outputs, minibatch.actions, noise.numpy().astype(self.dtype, copy=False))
+        log_ratio = np.subtract(log_prob, minibatch.old_log_prob, out=record.log_ratios[rows])
+        record.values[rows] = self._critic.forward(minibatch.observations)[:, 0]
+        record.entropies.append(self._head.mean_entropy())
+        kl = None
+        if model.needs_old_distribution:
+            kl = record.kls[rows] = self._head.kl(minibatch.old, outputs)
+        return self._array_batch(minibatch, self._epoch_advantages[rows], log_ratio, kl)
+
+    def _array_batch(
+        self, samples: RolloutArrays, advantages: FloatArray, log_ratio: FloatArray, kl: FloatArray | None
+    ) -> ArrayBatch:
+        gaussian = None
+        if kl is not None and samples.old.std is not None:
+            gaussian = (samples.old.outputs, np.broadcast_to(samples.old.std, samples.old.outputs.shape))
+        return ArrayBatch(
+            actions=samples.actions,
+            advantages=advantages,
+            old_log_prob=samples.old_log_prob,
+            log_ratio=log_ratio,
+            ratio=np.exp(log_ratio),
+            clip_range=self._clip_range,
+            kl=kl,
+            old_gaussian=gaussian,
+        )
+
+    def _step(self, batch: ArrayBatch, minibatch: RolloutArrays, rows: slice, stats: ArrayStatistics) -> None:
+        r"""Differentiate the loss by all parameters and step.
+
+        L = mean(-surrogate + penalty) - ent_coef mean(H) + vf_coef (value loss); by the chain rule through the
+        log-probability, the entropy and the KL of each sample, then through the networks.
+        """
+        model = self._model
+        scale = 1.0 / len(batch.ratio)
+        value_slope = model._value_loss_slope(
+            self._record.values[rows], minibatch.old_values, minibatch.returns, self._clip_range_vf
+        )
+        self._critic.backward((value_slope * (model.vf_coef * scale))[:, None])
+        squared_norm = np.dot(self._critic_group.gradients, self._critic_group.gradients)
+        actor_runs = stats.stop_reason is None
+        if actor_runs:
+            kl_slope = model._kl_slope(batch)
+            self._actor.backward(
+                self._head.backward(
+                    model._surrogate_slope(batch) * -scale,
+                    -model.ent_coef * scale,
+                    None if kl_slope is None else kl_slope * -scale,
+                    minibatch.old,
+                )
+            )
+            squared_norm += np.dot(self._actor_group.gradients, self._actor_group.gradients)
+        norm = math.sqrt(squared_norm) if squared_norm >= 0 else math.nan
+        if not math.isfinite(norm):
+            self._raise_if_non_finite(batch, rows, stats)
+        settings = self.policy.optimizer.param_groups[0]
+        gradient_scale = min(1.0, model.max_grad_norm / (norm + 1e-6))
+        self._critic_adam.step(settings, gradient_scale)
+        if actor_runs:
+            self._actor_adam.step(settings, gradient_scale)
+
+    def end_update(self) -> None:
+        """Leave torch's optimizer as if it had made the steps itself."""
+        self._actor_group.publish_steps(self.policy.optimizer)
+        self._critic_group.publish_steps(self.policy.optimizer)
+
+    def _raise_if_non_finite(self, batch: ArrayBatch, rows: slice, stats: ArrayStatistics) -> None:
+        suspects = (
+            ("log-prob", batch.log_ratio),
+            ("value", self._record.values[rows]),
+            ("loss", batch.ratio),
+            ("gradient", self._actor_group.gradients),
+            ("gradient", self._critic_group.gradients),
+        )
+        for name, values in suspects:
+            if not np.isfinite(values).all():
+                raise NonFiniteUpdateError(name, self._model._position(stats))
+
+    def _normalised(self, advantages: FloatArray) -> FloatArray:
+        """Normalise the advantages of an epoch within each of its minibatches, all at once."""
+        model = self._model
+        if not model.normalize_advantage:
+            return advantages
+        full = len(advantages) // model.batch_size * model.batch_size
+        head, tail = advantages[:full].reshape(-1, model.batch_size), advantages[full:]
+        normalised = np.empty_like(advantages)
+        normalised[:full] = _standardised(head).ravel() if head.size else ()
+        # The standard deviation of one sample is NaN
+        normalised[full:] = _standardised(tail[None])[0] if len(tail) > 1 else tail
+        return normalised
+
+    # Measurements and logs ------------------------------------------------------------------------------------------
+
+    def measure(self) -> RolloutMeasurement:
+        """Hold the current policy against the one that collected the rollout, over all of its samples."""
+        rollout, model = self._rollout, self._model
+        outputs = self._actor.forward(rollout.observations)
+        log_ratio = self._head.forward(outputs, rollout.actions) - rollout.old_log_prob
+        kl = self._head.kl(rollout.old, outputs)
+        advantages = rollout.advantages
+        if model.normalize_advantage:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        batch = self._array_batch(rollout, advantages, log_ratio, kl)
+        return RolloutMeasurement(
+            kl=float(kl.mean(dtype=np.float64)),
+            kl_is_analytic=True,
+            surrogate_gain=float(((batch.ratio - 1) * advantages).mean(dtype=np.float64)),
+            ratio=th.from_numpy(batch.ratio),
+            zero_gradient_fraction=float((model._surrogate_slope(batch) == 0).mean()),
+        )
+
+    def _reduce_epoch(self) -> EpochMeans:
+        record, model = self._record, self._model
+        parts = [model._losses(self._recorded_batch(rows)) for rows in record.blocks()]
+        weights = record.block_weights()
+        policy, value = (
+            float(np.average([float(part[column]) for part in parts], weights=weights)) for column in (0, 1)
+        )
+        last = model._losses(self._recorded_batch(record.last_minibatch()))
+        ratios = np.exp(record.log_ratios[: record.count])
+        outside = (np.abs(ratios - 1) > self._clip_range).astype(np.float64)
+        return EpochMeans(
+            policy=policy,
+            value=value,
+            entropy=float(np.mean(record.entropies)),
+            total=float(last.total),
+            clip_fraction=record.minibatch_mean(outside),
+        )
+
+    def _recorded_batch(self, rows: slice) -> MiniBatch:
+        """Rebuild a stretch of the epoch as the torch hooks see it, to log their values."""
+        record, samples = self._record, self._epoch.rows(rows)
+        old_log_prob = th.from_numpy(samples.old_log_prob)
+        old_distribution: Distribution = self._head.as_torch(samples.old)
+        first = rows.start // record.batch_size
+        last = -(-rows.stop // record.batch_size)
+        return _RecordedBatch(
+            actions=self._torch_actions(samples.actions),
+            advantages=th.from_numpy(self._epoch_advantages[rows]),
+            returns=th.from_numpy(samples.returns),
+            old_values=th.from_numpy(samples.old_values),
+            old_log_prob=old_log_prob,
+            values=th.from_numpy(record.values[rows]),
+            log_prob=old_log_prob + th.from_numpy(record.log_ratios[rows]),
+            entropy=th.tensor(record.entropies[first:last]),
+            distribution=old_distribution,
+            clip_range=self._clip_range,
+            clip_range_vf=self._clip_range_vf,
+            old_distribution=old_distribution,
+            recorded_kl=th.from_numpy(record.kls[rows]),
+        )
+
+    def _torch_actions(self, actions: FloatArray) -> th.Tensor:
+        tensor = th.from_numpy(actions)
+        return tensor.long().flatten() if isinstance(self._head, CategoricalHead) else tensor
+
+
+def _standardised(rows: FloatArray) -> FloatArray:
+    return (rows - rows.mean(axis=1, keepdims=True)) / (rows.std(axis=1, ddof=1, keepdims=True) + 1e-8)
+
+
+def _flatten_in_place(buffer: RolloutBuffer) -> None:
+    """Bring the buffer into the form in which SB3's own ``get()`` leaves it, without its random draw."""
+    if buffer.generator_ready:
+        return
+    for name in _FLATTENED:
+        setattr(buffer, name, buffer.swap_and_flatten(getattr(buffer, name)))
+    buffer.generator_ready = True
+
+
+def _parameters(modules: list[nn.Module]) -> list[nn.Parameter]:
+    return [parameter for module in modules for parameter in module.parameters()]
+
+
+def _mlp(modules: list[nn.Module], group: ParameterGroup) -> MLP:
+    layers = []
+    for index, module in enumerate(modules):
+        if not isinstance(module, nn.Linear):
+            continue
+        following = modules[index + 1] if index + 1 < len(modules) else None
+        layers.append(
+            Layer(
+                weight=group.value(module.weight),
+                bias=group.value(module.bias),
+                weight_gradient=group.gradient(module.weight),
+                bias_gradient=group.gradient(module.bias),
+                activation=None if following is None else activation_of(following),
+            )
+        )
+    return MLP(layers)
+
+
+def _head(policy: ActorCriticPolicy, group: ParameterGroup) -> Head:
+    distribution = policy.action_dist
+    if isinstance(distribution, CategoricalDistribution):
+        return CategoricalHead(distribution.action_dim)
+    if isinstance(distribution, MultiCategoricalDistribution):
+        return MultiCategoricalHead(distribution.action_dims)
+    if isinstance(distribution, BernoulliDistribution):
+        return BernoulliHead()
+    log_std = policy.get_parameter("log_std")
+    return DiagGaussianHead(group.value(log_std), group.gradient(log_std))

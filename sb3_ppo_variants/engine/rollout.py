@@ -1,0 +1,90 @@
+"""Rollout collection of the NumPy engine: SB3's loop with the policy's part in arrays."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_ppo_variants.engine.array_batch import FloatArray
+from sb3_ppo_variants.engine.gae import compute_returns_and_advantage
+from sb3_ppo_variants.engine.numpy_engine import NumpyEngine
+
+if TYPE_CHECKING:
+    from sb3_ppo_variants.training.update_loop import UpdateLoop
+
+
+def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kept recognisable
+    self: "UpdateLoop",
+    engine: NumpyEngine,
+    env: VecEnv,
+    callback: BaseCallback,
+    rollout_buffer: RolloutBuffer,
+    n_rollout_steps: int,
+) -> bool:
+    """Collect one rollout as SB3 does: same actions, rewards, callbacks and their ``locals()``.
+
+    The first parameter is called ``self`` because callbacks read ``locals["self"]``.
+
+    :param self: the model
+    :param engine: its engine
+    :param env: the training environment
+    :param callback: called at each step and at the beginning and end of the rollout
+    :param rollout_buffer: the buffer to fill
+    :param n_rollout_steps: number of steps per environment
+    :return: False if the callback ended training
+    """
+    self.policy.set_training_mode(False)
+    engine.bind()
+    rollout_buffer.reset()
+    callback.on_rollout_start()
+    bounds = None
+    if isinstance(self.action_space, spaces.Box):
+        bounds = (self.action_space.low, self.action_space.high)
+    action_shape = (-1, *self.action_space.shape)  # type: ignore[misc]
+
+    n_steps = 0
+    observations = _vectors(self._last_obs)
+    while n_steps < n_rollout_steps:
+        flat_actions, values, log_probs, obs_tensor = engine.act(observations)
+        actions = flat_actions.reshape(action_shape)
+        clipped_actions = actions if bounds is None else np.clip(actions, *bounds)
+
+        new_obs, rewards, dones, infos = env.step(clipped_actions)
+
+        self.num_timesteps += env.num_envs
+        callback.update_locals(locals())
+        if not callback.on_step():
+            return False
+        self._update_info_buffer(infos, dones)
+
+        for index in np.flatnonzero(dones):
+            info = infos[index]
+            if info.get("terminal_observation") is not None and info.get("TimeLimit.truncated", False):
+                terminal_value = engine.values(info["terminal_observation"][None])[0]
+                rewards[index] += self.gamma * terminal_value
+
+        rollout_buffer.observations[n_steps] = observations
+        rollout_buffer.actions[n_steps] = flat_actions
+        rollout_buffer.rewards[n_steps] = rewards
+        rollout_buffer.episode_starts[n_steps] = self._last_episode_starts
+        rollout_buffer.values[n_steps] = values[:, 0]
+        rollout_buffer.log_probs[n_steps] = log_probs
+        n_steps += 1
+        rollout_buffer.pos = n_steps
+        self._last_obs = observations = _vectors(new_obs)
+        self._last_episode_starts = dones
+
+    rollout_buffer.full = True
+    compute_returns_and_advantage(rollout_buffer, engine.values(observations), dones)
+    callback.update_locals(locals())
+    callback.on_rollout_end()
+    return True
+
+
+def _vectors(observations: Any) -> FloatArray:
+    """Assert what eligibility has made sure of: one vector of numbers per environment."""
+    assert isinstance(observations, np.ndarray)
+    return observations
