@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -314,12 +315,14 @@ def _schedule(value: Any, where: str) -> Any:
     kind, _, number = value.partition("_")
     try:
         start = float(number)
-        return {"lin": LinearSchedule(start, 0.0, 1.0), "const": ConstantSchedule(start)}[kind]
-    except (KeyError, ValueError):
+    except ValueError:
+        start = math.nan
+    if kind not in ("lin", "const") or not math.isfinite(start):
         raise ValueError(
             f"{where} is the text {value!r}: use a number, 'lin_x' (falls from x to 0) or 'const_x'. "
             "YAML reads 1e-3 as text: write 1.0e-3."
-        ) from None
+        )
+    return LinearSchedule(start, 0.0, 1.0) if kind == "lin" else ConstantSchedule(start)
 
 
 def _check_number_is_no_text(value: Any, default: Any, where: str) -> None:

@@ -39,9 +39,7 @@ def test_version() -> None:
     assert result.stdout.strip() == f"sb3-ppo-variants {__version__}"
 
 
-def test_an_unknown_command_exits_with_2(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_command_exits_with_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["ppo-variants", "lits"])
     with pytest.raises(SystemExit) as exit_info:
         cli.main()

@@ -1,0 +1,150 @@
+"""The registered hyperparameters: complete, safe, equal where they should be, and accepted by every constructor."""
+
+import ast
+import importlib.util
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch as th
+import yaml
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_ppo_variants.experiment import ENVIRONMENT_KEYS, Experiment, registered_entry, registered_envs
+from sb3_ppo_variants.registry import ALGORITHMS, VARIANTS
+
+ENVS = [
+    "CartPole-v1",
+    "Acrobot-v1",
+    "Pendulum-v1",
+    "MountainCarContinuous-v0",
+    "LunarLander-v3",
+    "LunarLanderContinuous-v3",
+    "BipedalWalker-v3",
+    "Hopper-v5",
+    "HalfCheetah-v5",
+    "Walker2d-v5",
+    "Ant-v5",
+    "Swimmer-v5",
+    "Reacher-v5",
+    "InvertedDoublePendulum-v5",
+]
+ENTRIES = [(algorithm_id, env_id) for algorithm_id in ALGORITHMS for env_id in [*ENVS, "default"]]
+
+# Shared values that a variant does not take from ppo.yml, and why
+DIFFERENCES: dict[tuple[str, str], dict[str, Any]] = {
+    # the clip range is steered from a constant start
+    ("adaptive_clip_ppo", "CartPole-v1"): {"clip_range": 0.2},
+}
+
+# What ppo.yml and trpo.yml state otherwise than the zoo: a batch as large as the rollout, which SB3 uses there anyway
+FROM_THE_ZOO: dict[tuple[str, str], dict[str, Any]] = {
+    ("ppo", "MountainCarContinuous-v0"): {"batch_size": 8},
+    ("ppo", "InvertedDoublePendulum-v5"): {"batch_size": 128},
+}
+NOT_IN_THE_ZOO = {("trpo", "Reacher-v5"), ("trpo", "InvertedDoublePendulum-v5")}
+
+
+def text_of(algorithm_id: str) -> str:
+    return resources.files("sb3_ppo_variants.zoo_configs").joinpath(f"{algorithm_id}.yml").read_text("utf-8")
+
+
+@pytest.mark.parametrize("algorithm_id", ALGORITHMS)
+def test_every_algorithm_has_every_environment_and_a_default(algorithm_id: str) -> None:
+    assert sorted(registered_envs(algorithm_id)) == sorted(ENVS)
+    assert "default" in yaml.safe_load(text_of(algorithm_id))
+
+
+def test_every_file_belongs_to_an_algorithm() -> None:
+    files = resources.files("sb3_ppo_variants.zoo_configs").iterdir()
+    assert sorted(f.name for f in files if f.name.endswith(".yml")) == sorted(f"{name}.yml" for name in ALGORITHMS)
+
+
+@pytest.mark.parametrize(("algorithm_id", "env_id"), ENTRIES)
+def test_rl_zoo_reads_the_same_entry_and_finds_nothing_to_evaluate(algorithm_id: str, env_id: str) -> None:
+    entry = yaml.safe_load(text_of(algorithm_id))[env_id]
+    assert registered_entry(algorithm_id, env_id) == entry
+    assert {"policy", "n_timesteps"} <= entry.keys()
+    # rl-zoo evaluates a string under these keys, refuses null for a schedule, and takes const_x for a falling one
+    for key in ("policy_kwargs", "normalize", "env_kwargs"):
+        assert not isinstance(entry.get(key), str)
+    for key in ("learning_rate", "clip_range", "clip_range_vf"):
+        value = entry.get(key, 1.0)
+        assert isinstance(value, float) or value.startswith("lin_")
+
+
+@pytest.mark.filterwarnings("error::UserWarning")  # such as SB3's about a truncated minibatch
+@pytest.mark.parametrize(("algorithm_id", "env_id"), ENTRIES)
+def test_a_model_is_built_from_every_entry(
+    algorithm_id: str, env_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings into the working directory
+    # An environment without an entry of its own shows that the default is fit for use
+    resolved = Experiment.from_zoo(algorithm_id, "InvertedPendulum-v5" if env_id == "default" else env_id)
+    env = resolved.make_env(seed=0)
+    model = resolved.make_model(env, seed=0, device="cpu")
+    assert isinstance(model, ALGORITHMS[algorithm_id].cls)
+    for key in resolved.entry.keys() - set(ENVIRONMENT_KEYS):
+        stored = getattr(model, key, None)
+        if isinstance(resolved.entry[key], int | float) and not callable(stored):
+            assert stored == resolved.entry[key]
+    assert env.num_envs == resolved.entry.get("n_envs", 1)
+    assert isinstance(env, VecNormalize) == bool(resolved.entry.get("normalize", False))
+    env.close()
+
+
+@pytest.mark.parametrize("algorithm_id", ALGORITHMS)
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
+def test_registered_settings_learn(algorithm_id: str, env_id: str) -> None:
+    resolved = Experiment.from_zoo(algorithm_id, env_id, n_envs=2, n_steps=32, batch_size=32)
+    model = resolved.make_model(resolved.make_env(seed=0), seed=0, device="cpu")
+    before = th.nn.utils.parameters_to_vector(model.policy.parameters()).clone()
+    model.learn(128)  # two rollouts: at the end of the last one a lin_ schedule has fallen to 0
+    after = th.nn.utils.parameters_to_vector(model.policy.parameters())
+    assert th.isfinite(after).all()
+    assert not th.equal(before, after)
+
+
+@pytest.mark.parametrize("algorithm_id", VARIANTS)
+@pytest.mark.parametrize("env_id", [*ENVS, "default"])
+def test_a_variant_shares_the_values_of_ppo_and_adds_all_its_own_parameters(algorithm_id: str, env_id: str) -> None:
+    entry = registered_entry(algorithm_id, env_id)
+    own = VARIANTS[algorithm_id].own_parameters
+    shared = {key: value for key, value in entry.items() if key not in own}
+    assert shared == registered_entry("ppo", env_id) | DIFFERENCES.get((algorithm_id, env_id), {})
+    assert own.keys() <= entry.keys()
+
+
+@pytest.mark.parametrize("algorithm_id", ["ppo", "trpo"])
+def test_the_baselines_have_the_published_values_of_the_zoo(algorithm_id: str) -> None:
+    package = importlib.util.find_spec("rl_zoo3")
+    if package is None or package.origin is None:
+        pytest.skip("rl_zoo3 is not installed (extra `zoo`): nothing to compare the published values with")
+    path = Path(package.origin).parent / "hyperparams" / f"{algorithm_id}.yml"
+    published = yaml.safe_load(path.read_text("utf-8"))
+    for env_id in [*ENVS, "default"]:
+        if (algorithm_id, env_id) in NOT_IN_THE_ZOO:
+            continue
+        older = [env_id.replace("-v5", version) for version in ("-v5", "-v4", "-v2")]
+        theirs = dict(published[next(name for name in older if name in published)])
+        if "policy_kwargs" in theirs:
+            theirs["policy_kwargs"] = plain(ast.parse(theirs["policy_kwargs"], mode="eval").body)
+        ours = registered_entry(algorithm_id, env_id)
+        assert ours == theirs | FROM_THE_ZOO.get((algorithm_id, env_id), {}), env_id
+
+
+def plain(node: ast.expr) -> Any:
+    """Read the zoo's ``dict(activation_fn=nn.ReLU, ...)`` as a mapping, without running it."""
+    if isinstance(node, ast.Call):
+        return {str(keyword.arg): plain(keyword.value) for keyword in node.keywords}
+    if isinstance(node, ast.Attribute):
+        return node.attr.lower()
+    return ast.literal_eval(node)
+
+
+@pytest.mark.parametrize("algorithm_id", ALGORITHMS)
+def test_comments_say_where_the_values_come_from_and_that_we_did_not_tune_them(algorithm_id: str) -> None:
+    header = text_of(algorithm_id).split("default:")[0]
+    assert "rl_zoo3 2.9.2" in header
+    assert "We have not tuned them ourselves yet." in header
