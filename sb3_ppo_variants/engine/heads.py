@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
@@ -38,8 +39,8 @@ class Head(ABC):
         """
 
     @abstractmethod
-    def sample(self, outputs: FloatArray) -> FloatArray:
-        """Draw one action per row, shape (B, D), in the rollout buffer's dtype."""
+    def sample(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Draw one action per row; return the actions, shape (B, D), and their log-probabilities, shape (B,)."""
 
     @abstractmethod
     def mean_entropy(self) -> float:
@@ -91,8 +92,9 @@ class OldDistribution:
 
 
 def _log_softmax(logits: FloatArray) -> FloatArray:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    # ufunc.reduce spares the wrappers of .max() and .sum(), which cost more than the arithmetic here
+    shifted = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
+    shifted -= np.log(np.add.reduce(np.exp(shifted), axis=1, keepdims=True))
     return shifted
 
 
@@ -103,23 +105,30 @@ class CategoricalHead(Head):
         self._n_outputs = n_outputs
         self._noise = th.empty(0)
         self._noise_array: FloatArray = np.empty(0)
+        self._rows = np.empty(0, np.intp)
 
     def forward(self, outputs: FloatArray, actions: FloatArray) -> FloatArray:  # noqa: D102 -- see Head
         self.outputs = outputs
         self._log_probs = _log_softmax(outputs)
         self._probs = np.exp(self._log_probs)
-        # Flat positions of the actions taken: one take instead of a slower two-array index
-        rows = np.arange(0, self._log_probs.size, self._n_outputs)
-        self._taken = rows + actions[:, 0].astype(np.intp)
+        self._taken = self._positions(actions[:, 0].astype(np.intp))
         return self._log_probs.ravel().take(self._taken)
 
-    def sample(self, outputs: FloatArray) -> FloatArray:  # noqa: D102
+    def sample(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:  # noqa: D102
         if len(self._noise) != len(outputs):
             self._noise = th.empty(outputs.shape)
             self._noise_array = self._noise.numpy()
         # What torch.multinomial does for one draw: argmax of p / Exp(1)
         self._noise.exponential_(1.0)
-        return (np.exp(_log_softmax(outputs)) / self._noise_array).argmax(axis=1).reshape(-1, 1)
+        log_probs = _log_softmax(outputs)
+        actions = (np.exp(log_probs) / self._noise_array).argmax(axis=1)
+        return actions[:, None], log_probs.ravel().take(self._positions(actions))
+
+    def _positions(self, actions: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Return the flat positions of actions in (B, K): one take instead of a slower two-array index."""
+        if len(self._rows) != len(actions):
+            self._rows = np.arange(0, len(actions) * self._n_outputs, self._n_outputs)
+        return self._rows + actions
 
     def mean_entropy(self) -> float:  # noqa: D102
         return float(-np.vdot(self._probs, self._log_probs)) / len(self._probs)
@@ -175,9 +184,10 @@ class MultiCategoricalHead(Head):
         columns = enumerate(zip(self._parts, self._split(outputs), strict=True))
         return np.sum([head.forward(part, actions[:, i : i + 1]) for i, (head, part) in columns], axis=0)
 
-    def sample(self, outputs: FloatArray) -> FloatArray:  # noqa: D102
-        pairs = zip(self._parts, self._split(outputs), strict=True)
-        return np.concatenate([head.sample(part) for head, part in pairs], axis=1)
+    def sample(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:  # noqa: D102
+        draws = [head.sample(part) for head, part in zip(self._parts, self._split(outputs), strict=True)]
+        actions, log_probs = zip(*draws, strict=True)
+        return np.concatenate(actions, axis=1), np.sum(log_probs, axis=0)
 
     def mean_entropy(self) -> float:  # noqa: D102
         return sum(head.mean_entropy() for head in self._parts)
@@ -214,8 +224,9 @@ class BernoulliHead(Head):
         self._actions = actions
         return (actions * outputs - np.logaddexp(0.0, outputs)).sum(axis=1)
 
-    def sample(self, outputs: FloatArray) -> FloatArray:  # noqa: D102
-        return th.bernoulli(th.from_numpy(_sigmoid(outputs))).numpy()
+    def sample(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:  # noqa: D102
+        actions = th.bernoulli(th.from_numpy(_sigmoid(outputs))).numpy()
+        return actions, self.forward(outputs, actions)
 
     def mean_entropy(self) -> float:  # noqa: D102
         z = self.outputs
@@ -270,9 +281,10 @@ class DiagGaussianHead(Head):
         constant = self._log_std.sum() + len(self._log_std) * _LOG_SQRT_2PI
         return -0.5 * np.einsum("bd,bd->b", self._z, self._z) - self._log_std.dtype.type(constant)
 
-    def sample(self, outputs: FloatArray) -> FloatArray:  # noqa: D102
+    def sample(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:  # noqa: D102
         noise = th.normal(th.zeros(outputs.shape), th.ones(outputs.shape)).numpy()
-        return outputs + noise * np.exp(self._log_std)
+        actions = outputs + noise * np.exp(self._log_std)
+        return actions, self.forward(outputs, actions)
 
     def mean_entropy(self) -> float:  # noqa: D102
         return float(self._log_std.sum()) + len(self._log_std) * (0.5 + _LOG_SQRT_2PI)

@@ -31,11 +31,11 @@ class ParameterGroup:
         self.values, self.gradients, self.first_moments, self.second_moments = np.zeros((4, sum(sizes)), dtype)
         self.steps = 0
 
-    def value(self, parameter: th.nn.Parameter) -> FloatArray:
+    def value(self, parameter: th.Tensor) -> FloatArray:
         """Return the view on one parameter's values, in its shape."""
         return self._view(self.values, parameter)
 
-    def gradient(self, parameter: th.nn.Parameter) -> FloatArray:
+    def gradient(self, parameter: th.Tensor) -> FloatArray:
         """Return the view on one parameter's gradient, in its shape."""
         return self._view(self.gradients, parameter)
 
@@ -71,7 +71,7 @@ class ParameterGroup:
         state.setdefault("step", th.tensor(0.0))  # torch writes it first; keep its order in saved files
         state[key] = th.from_numpy(live)
 
-    def _view(self, buffer: FloatArray, parameter: th.nn.Parameter) -> FloatArray:
+    def _view(self, buffer: FloatArray, parameter: th.Tensor) -> FloatArray:
         index = next(i for i, candidate in enumerate(self.parameters) if candidate is parameter)
         start = self._offsets[index]
         return buffer[start : start + parameter.numel()].reshape(tuple(parameter.shape))

@@ -14,6 +14,7 @@ class Layer:
     """A linear layer with an optional activation: h = f(x W^T + b).
 
     :param weight: W, shape (outputs, inputs), a view on the parameters
+    :param weight_transposed: its transpose, kept because making the view costs as much as a small product
     :param bias: b, shape (outputs,), likewise
     :param weight_gradient: where the backward pass writes dL/dW
     :param bias_gradient: where the backward pass writes dL/db
@@ -21,6 +22,7 @@ class Layer:
     """
 
     weight: FloatArray
+    weight_transposed: FloatArray
     bias: FloatArray
     weight_gradient: FloatArray
     bias_gradient: FloatArray
@@ -61,7 +63,7 @@ class MLP:
         workspace = self._workspace(len(x))
         self._input = x
         for layer, z, h in zip(self._layers, workspace.pre_activations, workspace.outputs, strict=True):
-            np.dot(x, layer.weight.T, out=z)
+            np.dot(x, layer.weight_transposed, out=z)
             if layer.activation is None:
                 x = np.add(z, layer.bias, out=h)
             else:

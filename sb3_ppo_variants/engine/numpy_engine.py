@@ -116,8 +116,7 @@ class NumpyEngine:
         """
         x = self._flat(observations)
         outputs = self._actor.forward(x)
-        actions = self._head.sample(outputs)
-        log_probs = self._head.forward(outputs, actions)
+        actions, log_probs = self._head.sample(outputs)
         values = self._critic.forward(x).copy()  # the workspace is overwritten by the next pass
         return actions, th.from_numpy(values), th.from_numpy(log_probs), th.from_numpy(x)
 
@@ -365,6 +364,7 @@ def _mlp(modules: list[nn.Module], group: ParameterGroup) -> MLP:
         layers.append(
             Layer(
                 weight=group.value(module.weight),
+                weight_transposed=group.value(module.weight).T,
                 bias=group.value(module.bias),
                 weight_gradient=group.gradient(module.weight),
                 bias_gradient=group.gradient(module.bias),

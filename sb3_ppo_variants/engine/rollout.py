@@ -60,9 +60,9 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
             return False
         self._update_info_buffer(infos, dones)
 
-        for index in np.flatnonzero(dones):
+        for index, done in enumerate(dones.tolist()):
             info = infos[index]
-            if info.get("terminal_observation") is not None and info.get("TimeLimit.truncated", False):
+            if done and info.get("terminal_observation") is not None and info.get("TimeLimit.truncated", False):
                 terminal_value = engine.values(info["terminal_observation"][None])[0]
                 rewards[index] += self.gamma * terminal_value
 
