@@ -344,7 +344,7 @@ def test_dictionary_observations_use_the_policy_of_the_entry(algorithm_id: str) 
 
 
 def test_make_model_takes_the_seed_and_arguments_beside_the_entry() -> None:
-    resolved = Experiment("ppo", "CartPole-v1", {**MLP, "n_steps": 32, "batch_size": 32})
+    resolved = Experiment("ppo", "CartPole-v1", {**MLP, "n_steps": 32, "batch_size": 32, "n_epochs": 5})
     models = [resolved.make_model(resolved.make_env(), seed=seed, verbose=0, n_epochs=2) for seed in (3, 3, 4)]
     weights = [th.nn.utils.parameters_to_vector(model.policy.parameters()) for model in models]
     assert th.equal(weights[0], weights[1])

@@ -103,6 +103,7 @@ def test_own_parameters_leave_out_those_of_sb3_and_of_the_shared_loop() -> None:
         pass
 
     assert Algorithm("loop_ppo", LoopPPO, "", {}, is_baseline=False).own_parameters == {"own": 3}
+    assert constructor_parameters(LoopPPO)["gamma"].default == 0.5  # the nearest class rules
 
 
 def test_constructor_parameters_are_the_own_ones_and_those_behind_the_keywords() -> None:
