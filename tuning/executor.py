@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -23,7 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-_MAX_BREAKAGES = 5
+_MAX_BREAKAGES = 3
 
 
 class WorkerDiedError(RuntimeError):
@@ -172,6 +172,8 @@ def _worker_environment() -> Iterator[None]:
     """
     for name in _THREAD_VARIABLES:
         os.environ[name] = "1"
+    # It unblocks Ctrl-C when it starts, and would otherwise start together with the first worker.
+    resource_tracker.ensure_running()
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

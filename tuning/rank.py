@@ -54,7 +54,7 @@ def rank(
         protocol = protocol_of(name, study)
         pin_protocol(folder, protocol)
         url = storage or f"sqlite:///{(folder / 'study.db').resolve()}"
-        tracks = _tracks(study, f"{name}-{protocol_digest(protocol)}", url)
+        tracks = make_tracks(study, f"{name}-{protocol_digest(protocol)}", url)
         console.print(f"{name}: {len(tracks)} studies, {workers} workers, results in {folder}", highlight=False)
         _run(tracks, folder, workers, console)
         ranking = make_ranking(tracks, protocol, study.seed)
@@ -81,7 +81,14 @@ def show(ranking: Ranking, console: Console) -> None:
         console.print(warning, highlight=False)
 
 
-def _tracks(study: Study, prefix: str, url: str) -> list[Track]:
+def make_tracks(study: Study, prefix: str, url: str) -> list[Track]:
+    """Open the Optuna studies and set up what has to be done.
+
+    :param study: a checked study
+    :param prefix: of the names of the Optuna studies
+    :param url: Optuna storage URL
+    :raises ValueError: the storage cannot be opened
+    """
     optuna_storage = open_storage(url)
     seeds = study_seeds(study)
     tracks = []

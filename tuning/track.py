@@ -172,9 +172,8 @@ def _tuning_receiver(track: Track, trial: Trial, index: int) -> Callable[[CellRe
         if len(known) < len(trial.results):
             return None
         trial.value = fmean(track.normalised(result) for result in known)
-        reasons = [result.reason for result in known if result.status == "failed"]
-        attributes = {"scores": [result.score for result in known], "failures": reasons}
-        track.log.finish(trial.number, trial.value, attributes)
+        runs = [{"score": result.score, "reason": result.reason} for result in known]
+        track.log.finish(trial.number, trial.value, {"runs": runs})
         return trial
 
     return receive

@@ -1,0 +1,311 @@
+"""The coordinator: what is run and proposed does not depend on workers, order or interruptions.
+
+Cells are answered by a formula here, so that hundreds of coordinators can be killed; storage and files are real.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sb3_ppo_variants.tuning.cell import Cell, CellResult, failed_result
+from sb3_ppo_variants.tuning.coordinator import Coordinator
+from sb3_ppo_variants.tuning.executor import WorkerDiedError
+from sb3_ppo_variants.tuning.normalisation import FLOOR
+from sb3_ppo_variants.tuning.rank import make_tracks
+from sb3_ppo_variants.tuning.search_space import TuningSpace
+from sb3_ppo_variants.tuning.store import CellStore
+from sb3_ppo_variants.tuning.study import Study
+from sb3_ppo_variants.tuning.track import Track
+
+
+def study(**budget: Any) -> Study:
+    content = {
+        "algorithms": ["ppo", "trpo"],
+        "environments": {"CartPole-v1": {"steps": 20_000}},
+        "budget": {"trials": 5, "tuning_seeds": 2, "test_seeds": 2, "trials_in_flight": 2, **budget},
+    }
+    return Study.model_validate(content)
+
+
+def result_of(cell: Cell) -> CellResult:
+    """A score that follows from the cell as blindly as a training run's."""
+    score = 500 * random.Random(cell.key).random()  # noqa: S311
+    return CellResult(status="ok", score=score, returns=(score,), steps=cell.steps, seconds=1.0)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing may catch it and tidy up."""
+
+
+class Threads(futures.ThreadPoolExecutor):
+    """Finishes its tasks in an order of their own, and counts them.
+
+    :param seed: of how long each takes
+    :param survives: submissions until the coordinator is killed
+    """
+
+    def __init__(self, seed: int = 0, survives: int = 10**9) -> None:
+        super().__init__(max_workers=40)
+        self.random = random.Random(seed)  # noqa: S311
+        self.survives = survives
+        self.keys: list[str] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
+        if len(self.keys) == self.survives:
+            raise Killed
+        self.keys.append(args[0].key)
+        return super().submit(_after, 0.003 * self.random.random(), fn, args[0])
+
+
+def _after(seconds: float, fn: Callable[..., Any], cell: Cell) -> Any:
+    time.sleep(seconds)
+    return fn(cell)
+
+
+class Recorder:
+    """A listener that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.trials: list[tuple[str, int]] = []
+        self.runs: list[bool] = []
+
+    def trial_finished(self, track: Track, trial: Any) -> None:
+        self.trials.append((track.algorithm, trial.number))
+
+    def run_finished(self, request: Any, result: CellResult, *, ran: bool) -> None:
+        self.runs.append(ran)
+
+
+def coordinate(
+    folder: Path,
+    executor: Threads | None = None,
+    *,
+    slots: int = 1,
+    run: Callable[[Cell], CellResult] = result_of,
+    of: Study | None = None,
+) -> list[Track]:
+    executor = executor or Threads()
+    tracks = make_tracks(of or study(), "test", f"sqlite:///{folder / 'study.db'}")
+    store = CellStore(folder / "cells", lambda line: None)
+    Coordinator(tracks, store, executor, Recorder(), slots=slots, run=run).run()
+    return tracks
+
+
+def outcome(tracks: list[Track]) -> list[Any]:
+    """Everything a ranking is made of."""
+    return [
+        (
+            track.algorithm,
+            [(trial.number, trial.params, trial.entry, trial.value, trial.results) for trial in track.trials],
+            track.best.number if track.best else None,
+            track.test_results,
+        )
+        for track in tracks
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    return outcome(coordinate(tmp_path_factory.mktemp("undisturbed")))
+
+
+def test_every_trial_and_every_test_run_is_there_once(tmp_path: Path) -> None:
+    executor = Threads()
+    tracks = coordinate(tmp_path, executor)
+    for track in tracks:
+        assert [trial.number for trial in track.trials] == list(range(5))
+        assert all(trial.value is not None for trial in track.trials)
+        assert len(track.test_results) == 2
+        assert track.done
+    assert len(executor.keys) == len(set(executor.keys)) == 2 * (5 * 2 + 2)
+
+
+def test_the_first_trial_is_the_registered_configuration(tmp_path: Path) -> None:
+    for track in coordinate(tmp_path):
+        assert track.trials[0].entry == track.space.default
+
+
+def test_trials_are_scored_on_tuning_seeds_and_the_best_is_tested_on_others(tmp_path: Path) -> None:
+    track = coordinate(tmp_path)[0]
+    best = max(track.trials, key=lambda trial: trial.value or 0.0)
+    assert track.best is best
+    tests = track.test_cells()
+    assert [cell.entry for cell in tests] == [track.tuning_cell(best.entry, track.seeds.tuning[0]).entry] * 2
+    assert [cell.seed for cell in tests] == [seed.training for seed in track.seeds.test]
+    tuning = {track.tuning_cell(best.entry, seed).seed for seed in track.seeds.tuning}
+    assert not tuning & {cell.seed for cell in tests}
+
+
+@given(seed=st.integers(0, 10**6), slots=st.integers(1, 40))
+@settings(max_examples=4, deadline=None)
+def test_workers_and_the_order_of_results_do_not_matter(undisturbed, tmp_path_factory, seed: int, slots: int) -> None:
+    folder = tmp_path_factory.mktemp("workers")
+    assert outcome(coordinate(folder, Threads(seed), slots=slots)) == undisturbed
+
+
+@given(kills=st.lists(st.integers(0, 12), min_size=1, max_size=3), seed=st.integers(0, 10**6), slots=st.integers(1, 5))
+@settings(max_examples=4, deadline=None)
+def test_kills_at_any_moment_do_not_matter(undisturbed, tmp_path_factory, kills, seed: int, slots: int) -> None:
+    folder = tmp_path_factory.mktemp("killed")
+    finished: list[str] = []
+    for survives in kills:
+        executor = Threads(seed, survives)
+        with pytest.raises(Killed):
+            coordinate(folder, executor, slots=slots)
+        on_disk = {path.stem for path in (folder / "cells").iterdir()}
+        assert not set(finished) & set(executor.keys), "a finished cell was run again"
+        finished = sorted(on_disk)
+    executor = Threads(seed)
+    assert outcome(coordinate(folder, executor, slots=slots)) == undisturbed
+    assert not set(finished) & set(executor.keys)
+
+
+@pytest.mark.parametrize("moment", ["begin", "finish"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_kills_around_a_write_to_the_storage_do_not_matter(
+    undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, when: str
+) -> None:
+    from sb3_ppo_variants.tuning.trial_log import TrialLog
+
+    original = getattr(TrialLog, moment)
+    calls = 0
+
+    def killing(self: TrialLog, *args: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if when == "after":
+            original(self, *args)
+        if calls == 4:
+            raise Killed
+        if when == "before":
+            original(self, *args)
+
+    monkeypatch.setattr(TrialLog, moment, killing)
+    with pytest.raises(Killed):
+        coordinate(tmp_path)
+    assert outcome(coordinate(tmp_path)) == undisturbed
+    stored = optuna.load_study(study_name="test/ppo/CartPole-v1", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert [trial.number for trial in stored.trials] == list(range(5))
+    assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in stored.trials)
+
+
+def test_a_lost_storage_is_written_again_from_the_cells(undisturbed, tmp_path: Path) -> None:
+    coordinate(tmp_path)
+    (tmp_path / "study.db").unlink()
+    executor = Threads()
+    assert outcome(coordinate(tmp_path, executor)) == undisturbed
+    assert not executor.keys
+
+
+def test_a_lost_cell_is_run_again_and_nothing_else(undisturbed, tmp_path: Path) -> None:
+    coordinate(tmp_path)
+    lost = sorted((tmp_path / "cells").iterdir())[5]
+    lost.unlink()
+    executor = Threads()
+    assert outcome(coordinate(tmp_path, executor)) == undisturbed
+    assert executor.keys == [lost.stem]
+
+
+def test_storage_and_cells_that_disagree_are_refused(tmp_path: Path) -> None:
+    coordinate(tmp_path)
+    for path in (tmp_path / "cells").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match=r"trial 0 of .* remove the storage"):
+        coordinate(tmp_path, run=lambda cell: failed_result("another world"))
+
+
+def test_a_stranger_who_writes_to_the_storage_is_noticed(tmp_path: Path) -> None:
+    tracks = make_tracks(study(), "test", f"sqlite:///{tmp_path / 'study.db'}")
+    stranger = optuna.load_study(study_name="test/ppo/CartPole-v1", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    stranger.ask()
+    with pytest.raises(ValueError, match="something else writes"):
+        tracks[0].advance()
+
+
+def test_later_trials_wait_for_the_ones_they_learn_from(tmp_path: Path) -> None:
+    track = make_tracks(study(), "test", f"sqlite:///{tmp_path / 'study.db'}")[0]
+    requests = track.advance()
+    assert [request.priority for request in requests] == [(0, 0), (0, 0), (0, 1), (0, 1)]
+    for request in requests[2:]:
+        request.receive(result_of(request.cell))
+    assert track.advance() == []
+    for request in requests[:2]:
+        request.receive(result_of(request.cell))
+    assert [request.priority for request in track.advance()] == [(0, 2), (0, 2), (0, 3), (0, 3)]
+
+
+def test_a_failed_run_scores_the_floor_and_is_never_dropped(tmp_path: Path) -> None:
+    def run(cell: Cell) -> CellResult:
+        return failed_result("it exploded") if cell.algorithm == "ppo" else result_of(cell)
+
+    ppo, trpo = coordinate(tmp_path, run=run)
+    assert [trial.value for trial in ppo.trials] == [FLOOR] * 5
+    assert all(trial.failed for trial in ppo.trials)
+    assert not any(trial.failed for trial in trpo.trials)
+    assert ppo.best is ppo.trials[0]
+    stored = optuna.load_study(study_name="test/ppo/CartPole-v1", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert {(trial.state.name, trial.value) for trial in stored.trials} == {("COMPLETE", FLOOR)}
+    assert stored.trials[0].user_attrs["runs"] == [{"score": None, "reason": "it exploded"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(futures.TimeoutError(), "over the time limit"), (WorkerDiedError("its worker process died 3 times"), "died 3")],
+)
+def test_a_run_that_was_stopped_or_died_is_a_failed_run(tmp_path: Path, error: Exception, reason: str) -> None:
+    def run(cell: Cell) -> CellResult:
+        raise error
+
+    track = coordinate(tmp_path, run=run)[0]
+    assert track.test_results[0] is not None
+    assert track.test_results[0].status == "failed"
+    assert reason in track.test_results[0].reason
+
+
+def test_an_executor_that_broke_stops_the_study_and_writes_no_failure(tmp_path: Path) -> None:
+    def run(cell: Cell) -> CellResult:
+        raise futures.BrokenExecutor("no worker starts")
+
+    with pytest.raises(futures.BrokenExecutor):
+        coordinate(tmp_path, run=run)
+    assert not list((tmp_path / "cells").iterdir())
+
+
+class SingleConfiguration(TuningSpace):
+    def entry(self, params: Any) -> dict[str, Any]:
+        return dict(self.default)
+
+
+def test_equal_cells_are_run_once_for_all_who_ask(tmp_path: Path) -> None:
+    """Twelve trials of a space with a single configuration are the same two runs."""
+    tracks = make_tracks(study(trials=12), "test", f"sqlite:///{tmp_path / 'study.db'}")
+    executor = Threads()
+    for track in tracks:
+        track.space = SingleConfiguration(track.space.algorithm, track.space.default, track.space.steps)
+    Coordinator(
+        tracks, CellStore(tmp_path / "cells", lambda line: None), executor, Recorder(), slots=4, run=result_of
+    ).run()
+    assert all(track.done for track in tracks)
+    assert len(executor.keys) == 2 * (2 + 2)
+
+
+def test_the_listener_hears_every_trial_and_every_run(tmp_path: Path) -> None:
+    folder = tmp_path
+    recorders = [Recorder(), Recorder()]
+    for recorder in recorders:
+        tracks = make_tracks(study(), "test", f"sqlite:///{folder / 'study.db'}")
+        executor = Threads()
+        Coordinator(
+            tracks, CellStore(folder / "cells", lambda line: None), executor, recorder, slots=2, run=result_of
+        ).run()
+    assert recorders[0].runs == [True] * 24
+    assert recorders[1].runs == [False] * 24
+    for recorder in recorders:
+        assert sorted(recorder.trials) == [(name, number) for name in ("ppo", "trpo") for number in range(5)]

@@ -1,0 +1,153 @@
+"""The local pool: dead workers, time limits, orphans. Real processes throughout."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+
+import pytest
+from sb3_ppo_variants.tuning.executor import LocalExecutor, WorkerDiedError
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+
+
+def die_unless_enough(folder: Path, deaths: int) -> int:
+    """Leave a mark and kill the own process, until there are enough marks."""
+    attempt = len(list(folder.iterdir()))
+    (folder / str(attempt)).touch()
+    if attempt < deaths:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return attempt
+
+
+def report_and_sleep(path: Path, seconds: float) -> None:
+    path.write_text(str(os.getpid()))
+    time.sleep(seconds)
+
+
+def threads_and_sigint() -> tuple[str | None, bool]:
+    import torch
+
+    blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+    return os.environ.get("OMP_NUM_THREADS"), torch.get_num_threads() == 1 and blocked
+
+
+@pytest.fixture(scope="module")
+def executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalExecutor]:
+    folder = tmp_path_factory.mktemp("executor")
+    pool = LocalExecutor(2, time_limit=3.0, retries=2, log=folder / "workers.log")
+    yield pool
+    pool.shutdown(cancel_futures=True)
+
+
+def test_results_and_exceptions_come_back(executor: LocalExecutor) -> None:
+    assert executor.submit(pow, 2, 5).result() == 32
+    with pytest.raises(ZeroDivisionError):
+        executor.submit(divmod, 1, 0).result()
+
+
+def test_a_worker_has_one_thread_and_ignores_ctrl_c(executor: LocalExecutor) -> None:
+    assert executor.submit(threads_and_sigint).result() == ("1", True)
+
+
+def test_what_a_worker_prints_goes_to_the_log(executor: LocalExecutor, capfd: pytest.CaptureFixture[str]) -> None:
+    executor.submit(os.system, "echo a word from the worker").result()
+    assert executor.log is not None
+    assert "a word from the worker" in executor.log.read_text()
+    assert "a word" not in capfd.readouterr().out
+
+
+def test_a_dead_worker_costs_a_retry(executor: LocalExecutor, tmp_path: Path) -> None:
+    assert executor.submit(die_unless_enough, tmp_path, 1).result() == 1
+
+
+def test_a_task_that_kills_every_worker_is_given_up(executor: LocalExecutor, tmp_path: Path) -> None:
+    with pytest.raises(WorkerDiedError, match="died 3 times, last with exit code -9"):
+        executor.submit(die_unless_enough, tmp_path, 99).result()
+    assert len(list(tmp_path.iterdir())) == 3
+    assert executor.submit(pow, 2, 2).result() == 4
+
+
+def test_a_task_over_its_time_limit_is_stopped_and_its_worker_with_it(executor: LocalExecutor, tmp_path: Path) -> None:
+    with pytest.raises(futures.TimeoutError):
+        executor.submit(report_and_sleep, tmp_path / "pid", 60.0).result()
+    wait_until(lambda: not alive(int((tmp_path / "pid").read_text())))
+    assert executor.submit(pow, 2, 2).result() == 4
+
+
+def test_a_pool_whose_idle_workers_are_killed_goes_on(executor: LocalExecutor) -> None:
+    """Pebble breaks for good here: no task to blame for the death."""
+    for _ in range(2):
+        pids = {executor.submit(os.getpid).result() for _ in range(8)}
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        assert executor.submit(pow, 2, 3).result() == 8
+
+
+def test_workers_that_cannot_start_are_an_error_not_an_endless_loop(tmp_path: Path) -> None:
+    pool = LocalExecutor(1, log=tmp_path / "no such folder" / "workers.log")
+    with pytest.raises(futures.BrokenExecutor, match=r"die as soon as they start; see .*workers.log"):
+        pool.submit(pow, 2, 2).result(timeout=120)
+    pool.shutdown(cancel_futures=True)
+
+
+def test_shutdown_kills_what_runs_and_cancels_what_waits(tmp_path: Path) -> None:
+    pool = LocalExecutor(1)
+    running = pool.submit(report_and_sleep, tmp_path / "pid", 60.0)
+    waiting = pool.submit(pow, 2, 2)
+    wait_until((tmp_path / "pid").exists)
+    pool.shutdown(cancel_futures=True)
+    assert running.cancelled()
+    assert waiting.cancelled()
+    wait_until(lambda: not alive(int((tmp_path / "pid").read_text())))
+    with pytest.raises(RuntimeError, match="after its shutdown"):
+        pool.submit(pow, 2, 2)
+
+
+def test_leaving_the_context_finishes_the_work() -> None:
+    with LocalExecutor(1) as pool:
+        future = pool.submit(pow, 2, 2)
+    assert future.result(timeout=0) == 4
+
+
+def test_workers_end_with_a_coordinator_that_was_killed(tmp_path: Path) -> None:
+    code = f"""
+        import os, signal, sys, time
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from test_executor import report_and_sleep
+        from sb3_ppo_variants.tuning.executor import LocalExecutor
+        if __name__ == "__main__":
+            pool = LocalExecutor(1)
+            pool.submit(report_and_sleep, Path({str(tmp_path / "pid")!r}), 600.0)
+            while not Path({str(tmp_path / "pid")!r}).exists():
+                time.sleep(0.02)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    script = tmp_path / "coordinator.py"
+    script.write_text(textwrap.dedent(code))
+    assert subprocess.run([sys.executable, str(script)], check=False).returncode == -9
+    wait_until(lambda: not alive(int((tmp_path / "pid").read_text())))
+
+
+def test_no_worker_is_refused() -> None:
+    with pytest.raises(ValueError, match="workers must be >= 1, got 0"):
+        LocalExecutor(0)
