@@ -2,10 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common.utils import FloatSchedule
+
+# NumPy's scalars are numbers too
+_WHOLE = (int, np.integer)
+_REAL = (int, float, np.integer, np.floating)
 
 
 def check_number(
@@ -27,8 +31,7 @@ def check_number(
     :param at_most: inclusive upper bound
     :raises ValueError: naming the argument, the value and the range
     """
-    # NumPy's scalars are numbers too
-    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, _REAL) and not isinstance(value, bool) and math.isfinite(value)
     if is_number and above < value < below and at_least <= value <= at_most:
         return
     bounds = [
@@ -47,7 +50,7 @@ def check_count(name: str, value: int, *, at_least: int = 0) -> None:
     :param at_least: inclusive lower bound
     :raises ValueError: naming the argument, the value and the bound
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < at_least:
+    if not isinstance(value, _WHOLE) or isinstance(value, bool) or value < at_least:
         raise ValueError(f"{name}={value!r} is not allowed: give a whole number of at least {at_least}.")
 
 
@@ -68,7 +71,7 @@ def constant_value(name: str, schedule: Any) -> float:
     :return: its value
     :raises ValueError: if it is neither, or the schedule changes over the course of training
     """
-    if isinstance(schedule, Real):
+    if isinstance(schedule, _REAL):
         return float(schedule)
     if not callable(schedule):
         raise ValueError(f"{name}={schedule!r} is not allowed: give a plain number.")

@@ -1,0 +1,177 @@
+"""The public conformance suite passes on every shipped class, and fails on broken ones with a message to act on."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import PPO
+
+from sb3_ppo_variants import AdaptiveClipPPO, ClipPPO, UpdateLoop
+from sb3_ppo_variants.registry import VARIANTS
+from sb3_ppo_variants.search_space import FloatRange
+from sb3_ppo_variants.testing import CHECKS, NotApplicable, Variant, check_variant, run_check
+from sb3_ppo_variants.training.checks import check_number
+
+
+@pytest.mark.parametrize("algorithm_id", list(VARIANTS))
+def test_every_shipped_variant_conforms(algorithm_id: str) -> None:
+    assert check_variant(VARIANTS[algorithm_id].cls) == [], "no check may be left out on the shipped classes"
+
+
+def test_a_third_party_variant_conforms() -> None:
+    class Pessimistic(UpdateLoop):
+        def __init__(self, policy: Any, env: Any, *, weight: float = 0.5, **kwargs: Any) -> None:
+            check_number("weight", weight, at_least=0)
+            self.weight = weight
+            super().__init__(policy, env, **kwargs)
+
+        def _surrogate(self, batch: Any) -> th.Tensor:
+            return super()._surrogate(batch) - self.weight * (batch.ratio - 1) ** 2
+
+    class PessimisticPPO(Pessimistic, PPO):
+        pass
+
+    assert check_variant(PessimisticPPO, weight=0.1) == []
+
+
+# Broken variants, one for each way in which the suite must say no ------------------------------------------------------
+
+
+class NoDefault(ClipPPO):
+    def __init__(self, policy: Any, env: Any, *, weight: float, **kwargs: Any) -> None:
+        self.weight = weight
+        super().__init__(policy, env, **kwargs)
+
+
+class ChangesItsArgument(ClipPPO):
+    def __init__(self, policy: Any, env: Any, *, weight: float = 0.5, **kwargs: Any) -> None:
+        self.weight = 2 * weight
+        super().__init__(policy, env, **kwargs)
+
+
+class ForgetsItsArgument(ClipPPO):
+    def __init__(self, policy: Any, env: Any, *, weight: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(policy, env, **kwargs)
+
+
+class SearchesTheUnknown(ClipPPO):
+    own_search_space = {"weight": FloatRange(0.0, 1.0)}  # noqa: RUF012
+
+
+class RefusesWithoutAdvice(ClipPPO):
+    def __init__(self, policy: Any, env: Any, **kwargs: Any) -> None:
+        super().__init__(policy, env, **kwargs)
+        if isinstance(self.action_space, spaces.MultiBinary):
+            raise ValueError("MultiBinary actions are not possible.")
+
+
+class ForgetsAdaptedState(AdaptiveClipPPO):
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self.adapted_clip_range = 0.2
+
+
+class KeepsThePolicyInTheFile(ClipPPO):
+    def _after_update(self, measurement: Any) -> Any:
+        self.old = {name: tensor.clone() for name, tensor in self.policy.state_dict().items()}
+        return measurement
+
+
+class DrawsWhileMeasuring(ClipPPO):
+    def _measure_rollout(self) -> Any:
+        np.random.permutation(8)
+        return super()._measure_rollout()
+
+
+class DrawsWhileCollecting(ClipPPO):
+    def collect_rollouts(self, *arguments: Any, **kwargs: Any) -> bool:
+        th.rand(1)
+        return super().collect_rollouts(*arguments, **kwargs)
+
+
+class IgnoresTheSeed(ClipPPO):
+    def _after_update(self, measurement: Any) -> Any:
+        with th.no_grad():
+            self.policy.action_net.bias += float(np.random.default_rng().normal())
+        return measurement
+
+
+class LearnsFromNaN(ClipPPO):
+    def _check_rollout(self) -> None:
+        pass
+
+    def _raise_if_non_finite(self, *arguments: Any) -> None:
+        pass
+
+
+class StopsLate(ClipPPO):
+    def _should_stop(self, point: Any, stats: Any) -> str | None:
+        return None
+
+
+class LogsNothing(ClipPPO):
+    def _log_update(self, *arguments: Any) -> None:
+        pass
+
+
+class NormalisesOneSample(ClipPPO):
+    def _normalised(self, advantages: th.Tensor) -> th.Tensor:
+        return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+
+
+class WritesItsOwnLearn(ClipPPO):
+    def learn(self, total_timesteps: int, **kwargs: Any) -> Any:
+        return super().learn(total_timesteps, **(kwargs | {"tb_log_name": "run", "callback": None}))
+
+
+@pytest.mark.parametrize(
+    ("cls", "check", "message"),
+    [
+        (NoDefault, "check_constructor_arguments", "weight"),
+        (ChangesItsArgument, "check_constructor_arguments", "weight=0.5 is stored as 1.0"),
+        (ForgetsItsArgument, "check_constructor_arguments", "weight is not stored"),
+        (SearchesTheUnknown, "check_search_space", "weight"),
+        (RefusesWithoutAdvice, "check_multi_binary_actions", "names no alternative"),
+        (ForgetsAdaptedState, "check_save_and_load", "adapted_clip_range"),
+        (KeepsThePolicyInTheFile, "check_saved_file_holds_nothing_big", "bytes"),
+        (DrawsWhileMeasuring, "check_measuring_draws_no_random_number", "draws random numbers"),
+        (DrawsWhileCollecting, "check_first_rollout_is_the_baselines", "actions"),
+        (IgnoresTheSeed, "check_same_seed", "of the same seed"),
+        (LearnsFromNaN, "check_non_finite_reward", "reward"),
+        (LearnsFromNaN, "check_non_finite_advantage", "advantage"),
+        (LearnsFromNaN, "check_non_finite_gradient", "gradient"),
+        (StopsLate, "check_target_kl", "target_kl"),
+        (LogsNothing, "check_log_keys", "approx_kl"),
+        (NormalisesOneSample, "check_last_minibatch_of_one_sample", "Non-finite"),
+        (WritesItsOwnLearn, "check_tensorboard", "run_1"),
+        (WritesItsOwnLearn, "check_callbacks", "on_step"),
+    ],
+)
+def test_a_broken_variant_is_named(cls: type[UpdateLoop], check: str, message: str) -> None:
+    (function,) = [one for one in CHECKS if one.__name__ == check]
+    with pytest.raises(Exception, match=message):
+        run_check(function, Variant(cls))
+
+
+def test_the_report_names_class_and_every_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = {"check_target_kl", "check_log_keys", "check_discrete_actions"}
+    monkeypatch.setattr("sb3_ppo_variants.testing.CHECKS", [one for one in CHECKS if one.__name__ in wanted])
+    with pytest.raises(AssertionError, match=r"(?s)StopsLate fails 1 of 3 checks:\n  check_target_kl: .*early"):
+        check_variant(StopsLate)
+
+
+def test_an_ineligible_engine_is_left_out_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OneEngine(ClipPPO):
+        def __init__(self, policy: Any, env: Any, *, engine: str = "torch", **kwargs: Any) -> None:
+            if engine == "numpy" and policy == "CnnPolicy":
+                raise ValueError("engine='numpy' runs MLP policies only: use engine='torch'.")
+            super().__init__(policy, env, **kwargs)
+
+    wanted = [one for one in CHECKS if one.__name__ in ("check_image_observations", "check_log_keys")]
+    monkeypatch.setattr("sb3_ppo_variants.testing.CHECKS", wanted)
+    (left_out,) = check_variant(OneEngine, engine="numpy")
+    assert left_out.startswith("check_image_observations: engine='numpy'")
+    with pytest.raises(NotApplicable):
+        run_check(wanted[0], Variant(OneEngine, {"engine": "numpy"}))
