@@ -64,7 +64,7 @@ class UpdateLoop(_Base):
 
     limits_step_by: ClassVar[str]
     own_search_space: ClassVar[SearchSpace] = {}
-    needs_old_distribution: ClassVar[bool] = False
+    needs_old_distribution: bool = False
 
     stop_critic: bool = True
     _old_policy: PolicySnapshot | None = None
