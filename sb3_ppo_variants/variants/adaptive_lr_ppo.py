@@ -1,0 +1,132 @@
+"""Learning rate steered by measured KL."""
+
+from typing import Any, ClassVar, Literal
+
+import torch as th
+from stable_baselines3 import PPO
+from stable_baselines3.common.utils import update_learning_rate
+from typing_extensions import Unpack
+
+from sb3_ppo_variants.search_space import Choice, FloatRange, SearchSpace
+from sb3_ppo_variants.training.checks import check_choice, check_number, constant_value
+from sb3_ppo_variants.training.controllers import steer_step_size
+from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.statistics import RolloutMeasurement, UpdateStatistics
+from sb3_ppo_variants.training.update_loop import StopPoint, UpdateLoop
+
+_DEAD_BAND = 2.0
+
+
+class AdaptiveLR(UpdateLoop):
+    r"""The learning rate follows the KL; the clip stays on.
+
+    With d = KL(old||new), where old is the policy that collected the rollout, so that d grows from epoch to epoch:
+
+        d > 2 desired_kl: rate / lr_factor;    0 < d < desired_kl / 2: rate * lr_factor
+
+    and in between it stays, always within [lr_min, lr_max]. A KL of exactly zero (the first minibatch of a rollout)
+    never raises the rate.
+
+    ===============  ======================================================  ===========================
+    ``adapt_every``  d                                                       when
+    ===============  ======================================================  ===========================
+    "minibatch"      exact KL, mean over the minibatch                       before each step, as rsl_rl
+    "epoch"          exact KL, mean over the rollout                         after each epoch
+    "rollout"        exact KL, mean over the rollout                         after the update
+    ===============  ======================================================  ===========================
+
+    With "minibatch" and "epoch" the rate rises early in an update, while d is still small, and falls late. It settles
+    where the two balance, so d passes through ``desired_kl`` on the way and ends above it: at about 2.5 times it with
+    ten epochs if d grows linearly. With "rollout" ``desired_kl`` is the KL of the whole update.
+
+    Logs ``train/learning_rate``, the rate at the start of the update. The rate survives saving and loading, and takes
+    the place of SB3's schedule.
+
+    The rule is Heess et al.'s, in the numbers of rsl_rl, which adapts at every minibatch (few and large there; with
+    SB3's many small ones a noisy KL makes the rate chatter between its bounds, hence the default). rl_games measures
+    the KL against the previous epoch's policy; SBX takes the k3 estimate after the step, and raises the rate at zero.
+
+    Known failure modes: the critic's rate moves with the actor's, though the KL says nothing about it; where the clip
+    or ``target_kl`` already hold the KL below the band, the rate runs to ``lr_max``.
+
+    :param desired_kl: KL to steer toward, in nats, > 0
+    :param lr_factor: by how much one correction divides or multiplies, >= 1; 1 keeps the rate
+    :param lr_min: lower bound of the rate, > 0
+    :param lr_max: upper bound of the rate. SB3's ``learning_rate`` is the start and must be constant
+    :param adapt_every: when the KL is measured, see above
+    :raises ValueError: if a parameter is outside its range or ``learning_rate`` is a schedule that changes
+
+    Source: Heess et al. 2017 (1707.02286).
+    """
+
+    limits_step_by: ClassVar[str] = "learning rate steered by measured KL"
+    own_search_space: ClassVar[SearchSpace] = {
+        "clip_range": FloatRange(0.1, 0.4),
+        "desired_kl": FloatRange(0.003, 0.05, log=True),
+        "lr_factor": FloatRange(1.1, 2.0),
+        "adapt_every": Choice(("minibatch", "epoch", "rollout")),
+    }
+
+    def __init__(
+        self,
+        policy: Any,
+        env: Any,
+        *,
+        desired_kl: float = 0.01,
+        lr_factor: float = 1.5,
+        lr_min: float = 1e-5,
+        lr_max: float = 1e-2,
+        adapt_every: Literal["minibatch", "epoch", "rollout"] = "epoch",
+        **kwargs: Unpack[PPOKwargs],
+    ) -> None:
+        check_number("desired_kl", desired_kl, above=0)
+        check_number("lr_factor", lr_factor, at_least=1)
+        check_number("lr_min", lr_min, above=0)
+        check_number("lr_max", lr_max, at_least=lr_min)
+        check_choice("adapt_every", adapt_every, ("minibatch", "epoch", "rollout"))
+        start = constant_value("learning_rate", kwargs.get("learning_rate", 3e-4))
+        check_number("learning_rate", start, at_least=lr_min, at_most=lr_max)
+        self.desired_kl = desired_kl
+        self.lr_factor = lr_factor
+        self.lr_min = lr_min
+        self.lr_max = lr_max
+        self.adapt_every = adapt_every
+        self.adapted_learning_rate = start
+        self.needs_old_distribution = adapt_every == "minibatch"
+        super().__init__(policy, env, **kwargs)
+
+    def _update_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer) -> None:
+        self.logger.record("train/learning_rate", self.adapted_learning_rate)
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            update_learning_rate(optimizer, self.adapted_learning_rate)
+
+    def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> str | None:
+        if point == "before_step" and self.adapt_every == "minibatch":
+            assert stats.batch is not None
+            assert stats.batch.kl is not None
+            self._adapt(float(stats.batch.kl.mean()))
+        elif point == "after_epoch" and self.adapt_every == "epoch" and stats.epoch + 1 < self.n_epochs:
+            self._adapt(self._measure_rollout().kl)
+        return super()._should_stop(point, stats)
+
+    def _after_update(self, measurement: RolloutMeasurement) -> RolloutMeasurement:
+        # The last epoch of "epoch", finished or stopped by target_kl, is measured here anyway
+        if self.adapt_every != "minibatch":
+            self._adapt(measurement.kl)
+        return super()._after_update(measurement)
+
+    def _adapt(self, kl: float) -> None:
+        self.adapted_learning_rate = steer_step_size(
+            self.adapted_learning_rate,
+            kl,
+            self.desired_kl,
+            factor=self.lr_factor,
+            band=_DEAD_BAND,
+            low=self.lr_min,
+            high=self.lr_max,
+        )
+        update_learning_rate(self.policy.optimizer, self.adapted_learning_rate)
+
+
+class AdaptiveLRPPO(AdaptiveLR, PPO):  # noqa: D101 -- the mixin documents both
+    __doc__ = AdaptiveLR.__doc__
