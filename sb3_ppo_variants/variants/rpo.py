@@ -1,0 +1,75 @@
+"""Clipped ratio with a uniformly perturbed mean, which keeps the entropy of Gaussian policies up."""
+
+import copy
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch as th
+from stable_baselines3 import PPO
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from torch.distributions import Normal
+from typing_extensions import Unpack
+
+from sb3_ppo_variants.search_space import FloatRange, SearchSpace
+from sb3_ppo_variants.training.checks import check_number
+from sb3_ppo_variants.training.gaussian import check_gaussian, normal_of
+from sb3_ppo_variants.training.minibatch import MiniBatch
+from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.update_loop import UpdateLoop
+
+
+class RobustPolicyOptimization(UpdateLoop):
+    r"""PPO, but each update sees the mean of the Gaussian shifted at random.
+
+    Objective: PPO's clipped one, with log-probabilities under :math:`N(\mu + z, \sigma)`,
+    :math:`z \sim U(-\alpha, \alpha)` for each sample and dimension, drawn anew for each minibatch from PyTorch's
+    generator. Old log-probabilities are not perturbed, so ratios differ from 1 from the first step on. Actions are
+    collected, and ``train/kl`` is measured, without perturbation; ``train/approx_kl``, ``train/clip_fraction`` and the
+    test of ``target_kl`` include it. The entropy of a Gaussian does not depend on its mean.
+
+    ``rpo_alpha=0`` draws nothing and is SB3's PPO, bit for bit.
+
+    Paper and code (CleanRL's, by the paper's author) agree. alpha is in the units of the action, not of its standard
+    deviation. 0.5 is known to fail on Ant and to hurt on Hopper; CleanRL's documentation gives 0.01 for these,
+    InvertedDoublePendulum, Reacher and Pusher, and so do the registered hyperparameters.
+
+    :param rpo_alpha: half width of the perturbation, in units of the action, >= 0
+    :raises ValueError: if ``rpo_alpha`` is outside its range, or the policy's actions are not Gaussian (discrete
+        actions, ``squash_output``)
+
+    Source: Rahman and Xue 2022 (2212.07536).
+    """
+
+    limits_step_by: ClassVar[str] = "clipped ratio with a randomly shifted mean"
+    own_search_space: ClassVar[SearchSpace] = {
+        "clip_range": FloatRange(0.1, 0.4),
+        "rpo_alpha": FloatRange(0.005, 0.5, log=True),
+    }
+
+    def __init__(self, policy: Any, env: Any, *, rpo_alpha: float = 0.5, **kwargs: Unpack[PPOKwargs]) -> None:
+        check_number("rpo_alpha", rpo_alpha, at_least=0)
+        self.rpo_alpha = rpo_alpha
+        super().__init__(policy, env, **kwargs)
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        check_gaussian(self.policy.action_dist, "RPO shifts the mean of a Gaussian (else use ClipPPO)")
+
+    def _minibatch(self, rollout_data: RolloutBufferSamples) -> MiniBatch:
+        batch = super()._minibatch(rollout_data)
+        normal = normal_of(batch.distribution)
+        noise = self._mean_noise(tuple(normal.mean.shape))
+        if noise is None:
+            return batch
+        shifted = copy.copy(batch.distribution)
+        shifted.distribution = Normal(normal.mean + noise, normal.stddev)
+        return replace(batch, log_prob=shifted.log_prob(batch.actions), distribution=shifted)
+
+    def _mean_noise(self, shape: tuple[int, ...]) -> th.Tensor | None:
+        if self.rpo_alpha == 0:
+            return None
+        return th.empty(shape, device=self.device).uniform_(-self.rpo_alpha, self.rpo_alpha)
+
+
+class RPO(RobustPolicyOptimization, PPO):  # noqa: D101 -- the mixin documents both
+    __doc__ = RobustPolicyOptimization.__doc__
