@@ -4,18 +4,34 @@ from sb3_ppo_variants.training.errors import NonFiniteUpdateError
 from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 from sb3_ppo_variants.variants.adaptive_clip_ppo import AdaptiveClipPPO
+from sb3_ppo_variants.variants.adaptive_lr_ppo import AdaptiveLRPPO
 from sb3_ppo_variants.variants.clip_ppo import ClipPPO
+from sb3_ppo_variants.variants.discovered_ppo import DiscoveredPPO
+from sb3_ppo_variants.variants.espo import ESPO
+from sb3_ppo_variants.variants.kl_penalty_ppo import KLPenaltyPPO
 from sb3_ppo_variants.variants.kl_stop_ppo import KLStopPPO
+from sb3_ppo_variants.variants.rpo import RPO
+from sb3_ppo_variants.variants.spo import SPO
+from sb3_ppo_variants.variants.trgppo import TRGPPO
+from sb3_ppo_variants.variants.truly_ppo import TrulyPPO
 from sb3_ppo_variants.variants.trust_region_ppo import TrustRegionPPO
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ESPO",
+    "RPO",
+    "SPO",
+    "TRGPPO",
     "AdaptiveClipPPO",
+    "AdaptiveLRPPO",
     "ClipPPO",
+    "DiscoveredPPO",
+    "KLPenaltyPPO",
     "KLStopPPO",
     "MiniBatch",
     "NonFiniteUpdateError",
+    "TrulyPPO",
     "TrustRegionPPO",
     "UpdateLoop",
     "__version__",
