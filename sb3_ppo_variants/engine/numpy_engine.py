@@ -98,7 +98,16 @@ class NumpyEngine:
         self._actor_adam = Adam(self._actor_group)
         self._critic_adam = Adam(self._critic_group)
         self.dtype = self._actor_group.values.dtype
+        self._torch_dtype = policy.action_net.weight.dtype
+        self._parameter_ids = {id(p) for p in (*self._actor_group.parameters, *self._critic_group.parameters)}
         self.bind()
+
+    def fits(self, policy: ActorCriticPolicy) -> bool:
+        """Tell whether the engine was built for this policy with these parameters, in this dtype."""
+        if policy is not self.policy:
+            return False
+        parameters = list(policy.parameters())
+        return {id(p) for p in parameters} == self._parameter_ids and parameters[0].dtype == self._torch_dtype
 
     def bind(self) -> None:
         """Make sure that torch and NumPy hold the same memory."""
@@ -150,6 +159,8 @@ class NumpyEngine:
         self._record = EpochRecord(len(observations), self._model.batch_size, self.dtype)
         return ArrayStatistics(self._record, self._reduce_epoch)
 
+    # An overflow is reported as NonFiniteUpdateError, not as a warning beside it
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def run_epoch(self, stats: ArrayStatistics) -> None:
         """Do one pass over the rollout in minibatches, in the order that SB3's buffer would yield."""
         model, record = self._model, self._record
@@ -274,6 +285,7 @@ class NumpyEngine:
 
     # Measurements and logs ------------------------------------------------------------------------------------------
 
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def measure(self) -> RolloutMeasurement:
         """Hold the current policy against the one that collected the rollout, over all of its samples."""
         rollout, model = self._rollout, self._model

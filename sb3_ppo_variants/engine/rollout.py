@@ -60,11 +60,11 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
             return False
         self._update_info_buffer(infos, dones)
 
-        for index, done in enumerate(dones.tolist()):
-            info = infos[index]
+        for idx, done in enumerate(dones.tolist()):
+            info = infos[idx]
             if done and info.get("terminal_observation") is not None and info.get("TimeLimit.truncated", False):
                 terminal_value = engine.values(info["terminal_observation"][None])[0]
-                rewards[index] += self.gamma * terminal_value
+                rewards[idx] += self.gamma * terminal_value
 
         rollout_buffer.observations[n_steps] = observations
         rollout_buffer.actions[n_steps] = flat_actions

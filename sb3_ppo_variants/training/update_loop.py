@@ -461,7 +461,7 @@ class UpdateLoop(_Base):
             raise ValueError(f"engine='numpy' cannot run this model: {reason}. Use engine='auto' or 'torch'.")
         if reason is not None:
             self._numpy_engine = None
-        elif self._numpy_engine is None or self._numpy_engine.policy is not self.policy:
+        elif self._numpy_engine is None or not self._numpy_engine.fits(self.policy):
             self._numpy_engine = NumpyEngine(self)
         self._report_engine("numpy" if reason is None else f"torch ({reason})")
         return self._numpy_engine
@@ -478,6 +478,17 @@ class UpdateLoop(_Base):
         self.policy_kwargs = resolve_policy_kwargs(self.policy_kwargs)
         super()._setup_model()
         self._choose_engine()
+
+    def set_parameters(
+        self,
+        load_path_or_dict: str | dict[str, Any],
+        exact_match: bool = True,
+        device: th.device | str = "auto",
+    ) -> None:
+        """Set parameters as SB3 does; the NumPy engine's memory takes them at once."""
+        super().set_parameters(load_path_or_dict, exact_match, device)  # type: ignore[arg-type]
+        if self._numpy_engine is not None:
+            self._numpy_engine.bind()
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_old_policy", "_numpy_engine", "_reported_engine"]

@@ -1,0 +1,341 @@
+"""The NumPy engine as a user meets it: same run as SB3, shared memory, choice of engine."""
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_ppo_variants import AdaptiveClipPPO, ClipPPO, KLStopPPO, NonFiniteUpdateError, TrustRegionPPO, UpdateLoop
+from sb3_ppo_variants.engine.layout import ParameterGroup
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "CartPole-v1": {},
+    "Pendulum-v1": {"gamma": 0.9, "ent_coef": 0.01, "clip_range_vf": 0.3},
+}
+
+
+def make(cls: type, env_id: Any, n_envs: int = 2, **kwargs: Any) -> Any:
+    env = make_vec_env(env_id, n_envs, seed=1)
+    defaults = {"n_steps": 256 // n_envs, "batch_size": 64, "seed": 1, "device": "cpu"}
+    return cls("MlpPolicy", env, **(defaults | kwargs))
+
+
+def largest_difference(a: PPO, b: PPO) -> float:
+    pairs = zip(a.policy.parameters(), b.policy.parameters(), strict=True)
+    return max(float((x - y).detach().abs().max()) for x, y in pairs)
+
+
+@pytest.mark.parametrize("n_envs", [1, 8])
+@pytest.mark.parametrize("env_id", SETTINGS)
+def test_first_rollout_and_first_update_are_those_of_sb3(env_id: str, n_envs: int) -> None:
+    models = []
+    for cls, engine in ((PPO, {}), (ClipPPO, {"engine": "numpy"})):
+        model = make(cls, env_id, n_envs, **SETTINGS[env_id], **engine)
+        models.append(model.learn(256))
+    sb3, ours = models
+    assert np.array_equal(sb3.rollout_buffer.actions, ours.rollout_buffer.actions) or env_id == "Pendulum-v1"
+    for name in (
+        "observations",
+        "actions",
+        "rewards",
+        "episode_starts",
+        "log_probs",
+        "values",
+        "advantages",
+        "returns",
+    ):
+        ours_array = getattr(ours.rollout_buffer, name)
+        np.testing.assert_allclose(ours_array, getattr(sb3.rollout_buffer, name), rtol=1e-4, atol=1e-4, err_msg=name)
+    assert largest_difference(sb3, ours) < 1e-5
+    for key, value in sb3.logger.name_to_value.items():
+        if key.startswith("train/"):
+            assert ours.logger.name_to_value[key] == pytest.approx(value, rel=1e-3, abs=1e-4), key
+
+
+class Vectors(gym.Env[np.ndarray, Any]):
+    """Random observations and rewards that depend on the action, in episodes of ten steps."""
+
+    def __init__(self, action_space: spaces.Space[Any]) -> None:
+        self.action_space = action_space
+        self.observation_space = spaces.Box(-4, 4, (3,), np.float64)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._step = 0
+        return self.np_random.normal(size=3), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self._step += 1
+        return self.np_random.normal(size=3), float(np.sum(action)), self._step == 10, False, {}
+
+
+@pytest.mark.parametrize("space", [spaces.MultiDiscrete([3, 2, 5]), spaces.MultiBinary(4)])
+def test_other_action_spaces_draw_the_actions_of_sb3(space: spaces.Space[Any]) -> None:
+    sb3, ours = (
+        make(cls, lambda: Vectors(space), **engine).learn(512)
+        for cls, engine in ((PPO, {}), (ClipPPO, {"engine": "numpy"}))
+    )
+    assert ours.engine_in_use == "numpy"
+    assert np.array_equal(ours.rollout_buffer.actions, sb3.rollout_buffer.actions)
+    assert largest_difference(sb3, ours) < 1e-5
+
+
+def test_curves_follow_sb3_until_rounding_flips_an_action() -> None:
+    sb3 = make(PPO, "CartPole-v1").learn(20 * 256)
+    ours = make(ClipPPO, "CartPole-v1", engine="numpy").learn(20 * 256)
+    theirs = [episode["r"] for episode in sb3.ep_info_buffer]
+    assert [episode["r"] for episode in ours.ep_info_buffer][:10] == theirs[:10]
+
+
+def test_torch_and_numpy_hold_the_same_memory_after_training_loading_and_setting(tmp_path: Path) -> None:
+    model = make(ClipPPO, "CartPole-v1", engine="numpy").learn(512)
+    assert_shared(model)
+    before = model.get_parameters()
+    model.set_parameters(before)
+    assert_shared(model)
+    model.learn(256, reset_num_timesteps=False)
+    assert_shared(model)
+    model.save(tmp_path / "model")
+    loaded = ClipPPO.load(tmp_path / "model", env=model.get_env())
+    assert loaded.engine_in_use == "numpy"
+    assert_shared(loaded)
+    for group in groups_of(loaded):
+        assert group.steps > 0
+
+
+def groups_of(model: UpdateLoop) -> list[ParameterGroup]:
+    engine = model._choose_engine()
+    assert engine is not None
+    engine.bind()
+    return [engine._actor_group, engine._critic_group]
+
+
+def assert_shared(model: UpdateLoop) -> None:
+    engine = model._numpy_engine
+    assert engine is not None
+    parameters = set()
+    for group in (engine._actor_group, engine._critic_group):
+        for parameter in group.parameters:
+            assert parameter.data_ptr() == group.value(parameter).ctypes.data
+            state = model.policy.optimizer.state[parameter]
+            if state:
+                for key, buffer in (("exp_avg", group.first_moments), ("exp_avg_sq", group.second_moments)):
+                    assert state[key].data_ptr() == group._view(buffer, parameter).ctypes.data
+            parameters.add(id(parameter))
+    assert parameters == {id(parameter) for parameter in model.policy.parameters()}
+
+
+def test_set_parameters_reaches_the_next_action() -> None:
+    model = make(ClipPPO, "Pendulum-v1", engine="numpy").learn(256)
+    other = make(ClipPPO, "Pendulum-v1", engine="torch", seed=9).learn(256)
+    model.set_parameters(other.get_parameters())
+    engine = model._choose_engine()
+    assert engine is not None
+    observations = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    with th.no_grad():
+        expected = other.policy.predict_values(th.as_tensor(observations)).flatten()
+    np.testing.assert_allclose(engine.values(observations), expected, rtol=1e-5)
+    assert engine._actor_group.steps == int(next(iter(other.policy.optimizer.state.values()))["step"].item()), (
+        "Adam's step count must come along"
+    )
+
+
+def test_switching_the_engine_in_mid_training_continues_the_run() -> None:
+    straight = make(ClipPPO, "CartPole-v1", engine="torch").learn(768)
+    switching = make(ClipPPO, "CartPole-v1", engine="torch").learn(256)
+    for engine in ("numpy", "torch"):
+        switching.engine = engine
+        switching.learn(256, reset_num_timesteps=False)
+        assert switching.engine_in_use == engine
+    assert len(switching.policy.optimizer.state) == len(list(switching.policy.parameters()))
+    assert {int(state["step"]) for state in switching.policy.optimizer.state.values()} == {3 * 4 * 10}
+    assert largest_difference(straight, switching) < 5e-3
+
+
+def test_auto_takes_numpy_for_plain_mlps_and_torch_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert make(ClipPPO, "CartPole-v1", engine="auto", verbose=1).engine_in_use == "numpy"
+    assert "Engine: numpy" in capsys.readouterr().out
+    model = make(ClipPPO, "Pendulum-v1", engine="auto", use_sde=True, verbose=1)
+    assert model.engine_in_use == "torch"
+    assert "StateDependentNoise" in capsys.readouterr().out
+    model.learn(256)
+    assert capsys.readouterr().out.count("Engine:") == 0, "the choice is reported once"
+
+
+def test_default_is_torch_so_that_results_equal_sb3_bit_for_bit() -> None:
+    assert make(ClipPPO, "CartPole-v1").engine_in_use == "torch"
+
+
+class _SurrogateOnly(UpdateLoop):
+    def _surrogate(self, batch: Any) -> th.Tensor:
+        return batch.ratio * batch.advantages
+
+
+class SurrogateOnlyPPO(_SurrogateOnly, PPO):
+    pass
+
+
+class _CustomAdam(th.optim.Adam):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "reason"),
+    [
+        ({"use_sde": True}, "StateDependentNoise"),
+        ({"policy_kwargs": {"activation_fn": th.nn.GELU}}, "GELU"),
+        ({"policy_kwargs": {"optimizer_class": th.optim.SGD}}, "SGD"),
+        ({"policy_kwargs": {"optimizer_class": _CustomAdam}}, "_CustomAdam"),
+        ({"policy_kwargs": {"optimizer_kwargs": {"weight_decay": 0.1}}}, "weight_decay"),
+    ],
+)
+def test_numpy_refuses_what_it_cannot_run_and_says_why(kwargs: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        make(ClipPPO, "Pendulum-v1", engine="numpy", **kwargs)
+
+
+def test_a_hook_without_its_array_form_runs_on_torch() -> None:
+    with pytest.raises(ValueError, match="_surrogate_slope"):
+        make(SurrogateOnlyPPO, "CartPole-v1", engine="numpy")
+    assert make(SurrogateOnlyPPO, "CartPole-v1", engine="auto").engine_in_use == "torch"
+
+
+def test_a_frozen_or_hooked_parameter_sends_auto_to_torch() -> None:
+    model = make(ClipPPO, "CartPole-v1", engine="auto").learn(256)
+    parameter = next(model.policy.parameters())
+    handle = parameter.register_hook(lambda gradient: gradient * 0)
+    assert model.engine_in_use == "torch"
+    handle.remove()
+    assert model.engine_in_use == "numpy"
+    parameter.requires_grad = False
+    assert model.engine_in_use == "torch"
+
+
+def test_unknown_engine_is_refused() -> None:
+    with pytest.raises(ValueError, match="engine='cuda'"):
+        make(ClipPPO, "CartPole-v1", engine="cuda")
+
+
+def test_callbacks_see_the_locals_of_sb3() -> None:
+    class Recorder(BaseCallback):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[dict[str, Any]] = []
+
+        def _on_step(self) -> bool:
+            self.seen.append(dict(self.locals))
+            return True
+
+    seen = []
+    for cls, engine in ((PPO, {}), (ClipPPO, {"engine": "numpy"})):
+        recorder = Recorder()
+        make(cls, "Pendulum-v1", n_envs=2, **engine).learn(64, callback=recorder)
+        seen.append(recorder.seen)
+    for theirs, ours in zip(*seen, strict=True):
+        assert theirs.keys() <= ours.keys()
+        for name in ("actions", "clipped_actions", "new_obs", "rewards", "dones", "values", "log_probs", "obs_tensor"):
+            assert type(theirs[name]) is type(ours[name]), name
+            assert theirs[name].shape == ours[name].shape, name
+            np.testing.assert_allclose(theirs[name], ours[name], rtol=1e-4, atol=1e-4, err_msg=name)
+        assert theirs["n_steps"] == ours["n_steps"]
+
+
+def test_a_callback_can_end_training() -> None:
+    class Stopper(BaseCallback):
+        def _on_step(self) -> bool:
+            return self.num_timesteps < 100
+
+    model = make(ClipPPO, "CartPole-v1", engine="numpy").learn(512, callback=Stopper())
+    assert model.num_timesteps == 100
+
+
+def test_eval_callback_sees_live_parameters(tmp_path: Path) -> None:
+    env = make_vec_env("CartPole-v1", 1, seed=5)
+    callback = EvalCallback(env, eval_freq=64, n_eval_episodes=2, log_path=str(tmp_path), verbose=0)
+    model = make(ClipPPO, "CartPole-v1", engine="numpy").learn(512, callback=callback)
+    assert len(np.load(tmp_path / "evaluations.npz")["results"]) == 4
+    assert_shared(model)
+
+
+def test_time_limits_are_bootstrapped_as_in_sb3() -> None:
+    models = [
+        make(cls, "Pendulum-v1", n_envs=1, n_steps=256, gamma=0.99, **engine).learn(256)
+        for cls, engine in ((PPO, {}), (ClipPPO, {"engine": "numpy"}))
+    ]
+    sb3, ours = (model.rollout_buffer.rewards for model in models)
+    np.testing.assert_allclose(ours, sb3, rtol=1e-4, atol=1e-3)
+
+
+def test_vec_normalize_keeps_its_statistics() -> None:
+    environments = []
+    for cls, engine in ((PPO, {}), (ClipPPO, {"engine": "numpy"})):
+        env = VecNormalize(make_vec_env("Pendulum-v1", 2, seed=1))
+        cls("MlpPolicy", env, n_steps=64, seed=1, device="cpu", **engine).learn(128)
+        environments.append(env)
+    np.testing.assert_allclose(environments[1].obs_rms.mean, environments[0].obs_rms.mean, rtol=1e-5)
+
+
+@pytest.mark.parametrize("cls", [KLStopPPO, TrustRegionPPO, AdaptiveClipPPO])
+def test_rules_act_as_on_torch(cls: type[UpdateLoop]) -> None:
+    """An early stop, a rollback and a controller fall in the same places on both engines."""
+    kwargs = {} if cls is AdaptiveClipPPO else {"max_kl": 0.002}
+    logs = []
+    for engine in ("torch", "numpy"):
+        model = make(cls, "CartPole-v1", engine=engine, learning_rate=3e-3, **kwargs).learn(512)
+        logs.append(model.logger.name_to_value)
+    torch_logs, numpy_logs = logs
+    for key, value in torch_logs.items():
+        if key.startswith("train/") and isinstance(value, (int, float)):
+            assert numpy_logs[key] == pytest.approx(value, rel=0.02, abs=1e-4), key
+
+
+def test_critic_alone_goes_on_after_the_actor_stopped() -> None:
+    model = make(KLStopPPO, "CartPole-v1", engine="numpy", max_kl=1e-9, stop_critic=False)
+    actor = [p.detach().clone() for name, p in model.policy.named_parameters() if "value" not in name]
+    critic = [p.detach().clone() for name, p in model.policy.named_parameters() if "value" in name]
+    model.learn(256)
+    named = dict(model.policy.named_parameters())
+    steps = {name: int(model.policy.optimizer.state[parameter]["step"]) for name, parameter in named.items()}
+    assert {count for name, count in steps.items() if "value" in name} == {40}
+    # The first minibatch has a KL of zero, rounding aside: at most a step or two reach the actor
+    assert max(count for name, count in steps.items() if "value" not in name) <= 2
+    assert any(not th.equal(old, new) for old, new in zip(critic, (p for n, p in named.items() if "value" in n), strict=True))
+    assert len(actor) == 6
+
+
+def test_non_finite_data_is_refused_before_a_step() -> None:
+    model = make(ClipPPO, "CartPole-v1", engine="numpy").learn(256)
+    before = [parameter.detach().clone() for parameter in model.policy.parameters()]
+    model.rollout_buffer.advantages[3] = np.inf
+    with pytest.raises(NonFiniteUpdateError, match="advantage"):
+        model.train()
+    assert all(th.equal(a, b) for a, b in zip(before, model.policy.parameters(), strict=True))
+
+
+def test_a_non_finite_gradient_never_reaches_the_parameters() -> None:
+    model = make(ClipPPO, "CartPole-v1", engine="numpy").learn(256)
+    model.vf_coef = float("inf")
+    before = [parameter.detach().clone() for parameter in model.policy.parameters()]
+    with pytest.raises(NonFiniteUpdateError, match="gradient"):
+        model.train()
+    assert all(th.equal(a, b) for a, b in zip(before, model.policy.parameters(), strict=True))
+
+
+def test_saved_file_holds_no_engine(tmp_path: Path) -> None:
+    model = make(ClipPPO, "CartPole-v1", engine="numpy").learn(256)
+    model.save(tmp_path / "numpy")
+    make(ClipPPO, "CartPole-v1", engine="torch").learn(256).save(tmp_path / "torch")
+    sizes = [(tmp_path / f"{engine}.zip").stat().st_size for engine in ("numpy", "torch")]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.02)
+    # A model trained in NumPy is a plain SB3 checkpoint
+    plain = PPO.load(tmp_path / "numpy")
+    observation = np.zeros(4, np.float32)
+    assert plain.predict(observation, deterministic=True)[0] == model.predict(observation, deterministic=True)[0]

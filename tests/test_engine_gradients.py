@@ -1,0 +1,158 @@
+"""The NumPy engine's gradients against PyTorch's autograd, both in float64."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.envs import FakeImageEnv
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sb3_ppo_variants import ClipPPO, TrulyPPO
+from sb3_ppo_variants.registry import VARIANTS
+from sb3_ppo_variants.training.snapshot import PolicySnapshot
+from sb3_ppo_variants.training.update_loop import UpdateLoop
+
+SPACES: dict[str, spaces.Space[Any]] = {
+    "Discrete": spaces.Discrete(5),
+    "Box": spaces.Box(-2, 2, (3,), np.float32),
+    "MultiDiscrete": spaces.MultiDiscrete([3, 2, 4]),
+    "MultiBinary": spaces.MultiBinary(3),
+}
+N_STEPS = 48
+
+
+def make_env(action_space: spaces.Space[Any]) -> DummyVecEnv:
+    env = FakeImageEnv(screen_height=1, screen_width=1, n_channels=1)
+    env.observation_space = spaces.Box(-3, 3, (4,), np.float32)
+    env.action_space = action_space
+    return DummyVecEnv([lambda: env])
+
+
+def make_model(cls: type[UpdateLoop], action_space: spaces.Space[Any], **kwargs: Any) -> UpdateLoop:
+    """Build a model in float64 whose buffer holds a random rollout, and move it off the policy that collected it."""
+    model = cls("MlpPolicy", make_env(action_space), n_steps=N_STEPS, batch_size=N_STEPS, seed=3, **kwargs)
+    model.policy.double()
+    # SB3 casts observations to float32; both sides must read the same numbers
+    model.policy.extract_features = lambda obs, extractor=None: obs.double().flatten(1)  # type: ignore[method-assign]
+    model.max_grad_norm = 1e9
+    rng = np.random.default_rng(5)
+    buffer = model.rollout_buffer
+    observations = rng.normal(size=buffer.observations.shape)
+    with th.no_grad():
+        actions, values, log_probs = model.policy(th.as_tensor(observations[:, 0]))
+    buffer.observations[...] = observations
+    buffer.actions[...] = actions.reshape(buffer.actions.shape).numpy()
+    buffer.values[...] = values.numpy()
+    buffer.log_probs[...] = log_probs[:, None].numpy()
+    buffer.advantages[...] = rng.normal(size=buffer.advantages.shape)
+    buffer.returns[...] = buffer.values + 0.5 * rng.normal(size=buffer.returns.shape)
+    buffer.full = True
+    return model
+
+
+def gradients_of_engine(model: UpdateLoop, indices: np.ndarray) -> dict[str, np.ndarray]:
+    engine = model._choose_engine()
+    assert engine is not None
+    assert engine.dtype == np.float64
+    stats = engine.begin_update()
+    model._old_policy = PolicySnapshot(model.policy)
+    perturb(model)
+    epoch = engine._rollout.rows(indices)
+    engine._epoch, engine._epoch_advantages = epoch, engine._normalised(epoch.advantages)
+    rows = slice(0, len(indices))
+    model.policy.optimizer.param_groups[0]["lr"] = 0.0
+    th.manual_seed(11)
+    batch = engine._evaluate(epoch, rows)
+    engine._step(batch, epoch, rows, stats)
+    groups = [(engine._actor_group, p) for p in engine._actor_group.parameters]
+    groups += [(engine._critic_group, p) for p in engine._critic_group.parameters]
+    names = {id(parameter): name for name, parameter in model.policy.named_parameters()}
+    return {names[id(parameter)]: group.gradient(parameter).copy() for group, parameter in groups}
+
+
+def gradients_of_autograd(model: UpdateLoop, indices: np.ndarray) -> dict[str, np.ndarray]:
+    samples = model.rollout_buffer._get_samples(indices)
+    samples = RolloutBufferSamples(*(tensor.double() for tensor in samples))
+    th.manual_seed(11)
+    model.policy.optimizer.zero_grad()
+    model._losses(model._minibatch(samples)).total.backward()  # type: ignore[no-untyped-call]
+    return {
+        name: np.zeros(parameter.shape) if parameter.grad is None else parameter.grad.numpy()
+        for name, parameter in model.policy.named_parameters()
+    }
+
+
+def perturb(model: UpdateLoop) -> None:
+    """Move the policy so that ratios spread over both sides of every kink, and values past their clip range."""
+    generator = th.Generator().manual_seed(7)
+    with th.no_grad():
+        for parameter in model.policy.parameters():
+            parameter.add_(th.randn(parameter.shape, generator=generator, dtype=parameter.dtype), alpha=0.15)
+
+
+def assert_equal_gradients(model: UpdateLoop, indices: np.ndarray) -> None:
+    engine, autograd = gradients_of_engine(model, indices), gradients_of_autograd(model, indices)
+    assert engine.keys() == autograd.keys()
+    for name, expected in autograd.items():
+        scale = max(float(np.linalg.norm(expected)), 1e-12)
+        assert float(np.linalg.norm(engine[name] - expected)) / scale < 1e-9, name
+    assert any(np.any(gradient) for gradient in autograd.values())
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("algorithm_id", VARIANTS)
+def test_gradients_of_every_variant_and_head(algorithm_id: str, space: str) -> None:
+    if algorithm_id == "rpo" and space != "Box":
+        pytest.skip("RPO perturbs the mean of a Gaussian: it refuses discrete actions")
+    model = make_model(VARIANTS[algorithm_id].cls, SPACES[space], ent_coef=0.013, vf_coef=0.7, engine="numpy")
+    assert_equal_gradients(model, np.random.default_rng(1).permutation(N_STEPS))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "leaky_relu", "elu", "silu"])
+@pytest.mark.parametrize("net_arch", [{"pi": [7], "vf": [6, 5, 4]}, {"pi": [], "vf": [8]}, [16, 16]])
+def test_gradients_of_every_activation_and_shape(activation: str, net_arch: Any) -> None:
+    kwargs = {"activation_fn": activation, "net_arch": net_arch}
+    model = make_model(ClipPPO, SPACES["Box"], policy_kwargs=kwargs, engine="numpy")
+    assert_equal_gradients(model, np.arange(N_STEPS))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"clip_range_vf": 0.1},
+        {"clip_range_vf": 0.1, "value_clip": "max"},
+        {"clip_range_high": 0.3, "dual_clip": 1.5},
+        {"normalize_advantage": False},
+    ],
+)
+def test_gradients_of_every_option(options: dict[str, Any]) -> None:
+    model = make_model(ClipPPO, SPACES["Discrete"], engine="numpy", **options)
+    assert_equal_gradients(model, np.arange(N_STEPS))
+
+
+@pytest.mark.parametrize("trigger", ["kl", "ratio"])
+def test_gradients_of_both_triggers(trigger: Any) -> None:
+    model = make_model(TrulyPPO, SPACES["Box"], trigger=trigger, engine="numpy")
+    assert_equal_gradients(model, np.arange(N_STEPS))
+
+
+@pytest.mark.parametrize("ratio", [0.8 - 1e-4, 0.8 + 1e-4, 1.2 - 1e-4, 1.2 + 1e-4])
+def test_gradients_beside_the_clip(ratio: float) -> None:
+    model = make_model(ClipPPO, SPACES["Discrete"], engine="numpy")
+    buffer = model.rollout_buffer
+    twin = make_model(ClipPPO, SPACES["Discrete"], engine="numpy")
+    perturb(twin)
+    with th.no_grad():
+        actions = th.as_tensor(buffer.actions.reshape(-1)).long()
+        log_prob = twin.policy.evaluate_actions(th.as_tensor(buffer.observations[:, 0]), actions)[1]
+    buffer.log_probs[:, 0] = (log_prob - np.log(ratio)).numpy()
+    assert_equal_gradients(model, np.arange(N_STEPS))
+
+
+def test_one_sample_and_short_minibatches() -> None:
+    for size in (1, 2, 5):
+        model = make_model(ClipPPO, SPACES["Box"], engine="numpy")
+        assert_equal_gradients(model, np.arange(size))
