@@ -54,7 +54,7 @@ SCALES: dict[str, Scale] = {
     "MountainCarContinuous-v0": Scale(-33.2, 90, _THRESHOLD),
     "LunarLander-v3": Scale(-180, 200, _THRESHOLD),
     "LunarLanderContinuous-v3": Scale(-214, 200, _THRESHOLD),
-    "BipedalWalker-v3": Scale(-100, 300, _THRESHOLD),
+    "BipedalWalker-v3": Scale(-99.9, 300, _THRESHOLD),
     "Hopper-v5": Scale(18.0, 3800, _THRESHOLD),
     "HalfCheetah-v5": Scale(-283, 4800, _THRESHOLD),
     "Walker2d-v5": Scale(1.77, 4933, "rl-zoo benchmark, TRPO at 1M steps on Walker2d-v3"),

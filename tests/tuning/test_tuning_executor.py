@@ -133,7 +133,7 @@ def test_workers_end_with_a_coordinator_that_was_killed(tmp_path: Path) -> None:
         import os, signal, sys, time
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from test_executor import report_and_sleep
+        from test_tuning_executor import report_and_sleep
         from sb3_ppo_variants.tuning.executor import LocalExecutor
         if __name__ == "__main__":
             pool = LocalExecutor(1)

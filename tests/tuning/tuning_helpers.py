@@ -1,11 +1,10 @@
-"""Small studies, and cells that need no training."""
+"""A small study, and cells that need no training."""
 
-from pathlib import Path
 from typing import Any
 
-import pytest
 from sb3_ppo_variants.tuning.cell import Cell, CellResult, Evaluation
 
+# Seconds of work: 2 algorithms, 1 environment, 2 trials, 2 seeds, 2,000 steps
 SMALL_STUDY = """\
 algorithms: [ppo, trpo]
 environments:
@@ -13,14 +12,6 @@ environments:
 budget: {trials: 2, tuning_seeds: 2, test_seeds: 2, time_limit: 60}
 evaluation: {episodes: 2, checkpoints: 2}
 """
-
-
-@pytest.fixture
-def small_study(tmp_path: Path) -> Path:
-    """A study that takes seconds: 2 algorithms, 1 environment, 2 trials, 2 seeds, 2,000 steps."""
-    path = tmp_path / "small.yml"
-    path.write_text(SMALL_STUDY)
-    return path
 
 
 def make_cell(**changes: Any) -> Cell:

@@ -5,7 +5,7 @@ Cells are answered by a formula here, so that hundreds of coordinators can be ki
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sb3_ppo_variants.tuning import proposals
 from sb3_ppo_variants.tuning.cell import Cell, CellResult, failed_result
 from sb3_ppo_variants.tuning.coordinator import Coordinator
 from sb3_ppo_variants.tuning.executor import WorkerDiedError
@@ -111,9 +112,22 @@ def outcome(tracks: list[Track]) -> list[Any]:
     ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _learn_from_the_second_trial_on() -> Iterator[None]:
+    """Random startup trials would hide what a proposal depends on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proposals, "N_STARTUP_TRIALS", 1)
+        yield
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    return outcome(coordinate(tmp_path_factory.mktemp("undisturbed")))
+def tracks(tmp_path_factory: pytest.TempPathFactory) -> list[Track]:
+    return coordinate(tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tracks: list[Track]) -> list[Any]:
+    return outcome(tracks)
 
 
 def test_every_trial_and_every_test_run_is_there_once(tmp_path: Path) -> None:
@@ -127,13 +141,13 @@ def test_every_trial_and_every_test_run_is_there_once(tmp_path: Path) -> None:
     assert len(executor.keys) == len(set(executor.keys)) == 2 * (5 * 2 + 2)
 
 
-def test_the_first_trial_is_the_registered_configuration(tmp_path: Path) -> None:
-    for track in coordinate(tmp_path):
+def test_the_first_trial_is_the_registered_configuration(tracks: list[Track]) -> None:
+    for track in tracks:
         assert track.trials[0].entry == track.space.default
 
 
-def test_trials_are_scored_on_tuning_seeds_and_the_best_is_tested_on_others(tmp_path: Path) -> None:
-    track = coordinate(tmp_path)[0]
+def test_trials_are_scored_on_tuning_seeds_and_the_best_is_tested_on_others(tracks: list[Track]) -> None:
+    track = tracks[0]
     best = max(track.trials, key=lambda trial: trial.value or 0.0)
     assert track.best is best
     tests = track.test_cells()

@@ -6,12 +6,12 @@ import pickle
 import gymnasium
 import numpy as np
 import pytest
-from conftest import make_cell
 from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from sb3_ppo_variants.tuning.cell import Cell, CellResult, Evaluation, canonical_json, package_versions, run_cell
+from tuning_helpers import make_cell
 
 json_values = st.recursive(
     st.none()

@@ -8,10 +8,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from conftest import make_cell, make_result
 from sb3_ppo_variants.tuning import files
 from sb3_ppo_variants.tuning.files import write_atomically
 from sb3_ppo_variants.tuning.store import CellStore, FolderLock
+from tuning_helpers import make_cell, make_result
 
 
 class Reported(CellStore):
