@@ -47,12 +47,11 @@ class EpochRecord:
 
 
 class EpochMeans(NamedTuple):
-    """Means of one epoch over its minibatches; ``total`` is the last minibatch's loss."""
+    """Means of one epoch over its minibatches."""
 
     policy: float
     value: float
     entropy: float
-    total: float
     clip_fraction: float
 
 
@@ -61,10 +60,12 @@ class ArrayStatistics(UpdateStatistics):
 
     :param record: the running epoch's arrays
     :param reduce: turns a finished epoch's arrays into its means
+    :param last_loss: gives the loss of the last minibatch evaluated
     """
 
-    def __init__(self, record: EpochRecord, reduce: Callable[[], EpochMeans]) -> None:
+    def __init__(self, record: EpochRecord, reduce: Callable[[], EpochMeans], last_loss: Callable[[], float]) -> None:
         super().__init__()
+        self._last_loss = last_loss
         self.record = record
         self._reduce = reduce
         self._epochs: list[EpochMeans] = []
@@ -96,12 +97,12 @@ class ArrayStatistics(UpdateStatistics):
     def means(self) -> dict[str, float]:
         """Return SB3's log keys and values for this update."""
         columns = np.array(self._epochs, dtype=np.float64)
-        policy, value, entropy, _, clip_fraction = np.average(columns, axis=0, weights=self._minibatches).tolist()
+        policy, value, entropy, clip_fraction = np.average(columns, axis=0, weights=self._minibatches).tolist()
         return {
             "train/entropy_loss": -entropy,
             "train/policy_gradient_loss": policy,
             "train/value_loss": value,
             "train/approx_kl": float(self.epoch_kl),
             "train/clip_fraction": clip_fraction,
-            "train/loss": self._epochs[-1].total,
+            "train/loss": self._last_loss(),
         }

@@ -157,7 +157,7 @@ class NumpyEngine:
         self._clip_range = self._model._current_clip_range()
         self._clip_range_vf = self._model._current_clip_range_vf()
         self._record = EpochRecord(len(observations), self._model.batch_size, self.dtype)
-        return ArrayStatistics(self._record, self._reduce_epoch)
+        return ArrayStatistics(self._record, self._reduce_epoch, self._last_loss)
 
     # An overflow is reported as NonFiniteUpdateError, not as a warning beside it
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -311,16 +311,17 @@ class NumpyEngine:
         policy, value = (
             float(np.average([float(part[column]) for part in parts], weights=weights)) for column in (0, 1)
         )
-        last = model._losses(self._recorded_batch(record.last_minibatch()))
         ratios = np.exp(record.log_ratios[: record.count])
         outside = (np.abs(ratios - 1) > self._clip_range).astype(np.float64)
         return EpochMeans(
             policy=policy,
             value=value,
             entropy=float(np.mean(record.entropies)),
-            total=float(last.total),
             clip_fraction=record.minibatch_mean(outside),
         )
+
+    def _last_loss(self) -> float:
+        return float(self._model._losses(self._recorded_batch(self._record.last_minibatch())).total)
 
     def _recorded_batch(self, rows: slice) -> MiniBatch:
         """Rebuild a stretch of the epoch as the torch hooks see it, to log their values."""
