@@ -36,7 +36,7 @@ def test_a_third_party_variant_conforms() -> None:
     assert check_variant(PessimisticPPO, weight=0.1) == []
 
 
-# Broken variants, one for each way in which the suite must say no ------------------------------------------------------
+# Broken variants, one for each way in which the suite must say no -----------------------------------------------------
 
 
 class NoDefault(ClipPPO):

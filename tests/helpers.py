@@ -1,0 +1,156 @@
+"""What several tests share: settings, runs that keep every logged value, bit-for-bit comparison."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from torch import nn
+
+from sb3_ppo_variants.testing import BOX, DICT, DISCRETE, IMAGE, MULTI_BINARY, MULTI_DISCRETE, VECTOR, make_env
+
+
+class DenseExtractor(BaseFeaturesExtractor):
+    """A features extractor with parameters, which actor and critic share by default."""
+
+    def __init__(self, observation_space: spaces.Space[Any], features_dim: int = 8) -> None:
+        super().__init__(observation_space, features_dim)
+        self.net = nn.Sequential(nn.Linear(observation_space.shape[0], features_dim), nn.Tanh())
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.net(observations)
+
+
+class BatchNormExtractor(DenseExtractor):
+    """Has running statistics too, which act on the policy without a gradient."""
+
+    def __init__(self, observation_space: spaces.Space[Any], features_dim: int = 8) -> None:
+        super().__init__(observation_space, features_dim)
+        self.net = nn.Sequential(self.net, nn.BatchNorm1d(features_dim), nn.Dropout(0.1))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An environment, and the arguments of a model that learns in it."""
+
+    env: Callable[[], VecEnv]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    policy: str = "MlpPolicy"
+    rollouts: int = 3
+
+
+def _spaces(observations: spaces.Space[Any], actions: spaces.Space[Any], n_envs: int = 1) -> Callable[[], VecEnv]:
+    return lambda: make_env(observations, actions, n_envs=n_envs)
+
+
+def _normalised() -> VecEnv:
+    return VecNormalize(make_vec_env("Pendulum-v1", n_envs=2, seed=0), gamma=0.9)
+
+
+_SMALL: dict[str, Any] = {"n_steps": 64, "batch_size": 32, "n_epochs": 3, "seed": 11, "device": "cpu"}
+
+SETTINGS: dict[str, Setting] = {
+    "discrete": Setting(lambda: make_vec_env("CartPole-v1", seed=0), {"learning_rate": 1e-3}),
+    "box": Setting(lambda: make_vec_env("Pendulum-v1", seed=0), {"gamma": 0.9, "gae_lambda": 0.8}),
+    "entropy and value weights": Setting(_spaces(VECTOR, DISCRETE), {"ent_coef": 0.013, "vf_coef": 0.37}),
+    "image, shared extractor": Setting(_spaces(IMAGE, DISCRETE), {"n_epochs": 2}, "CnnPolicy", 2),
+    "image, separate extractors": Setting(
+        _spaces(IMAGE, BOX), {"n_epochs": 2, "policy_kwargs": {"share_features_extractor": False}}, "CnnPolicy", 2
+    ),
+    "dense extractor, shared": Setting(
+        _spaces(VECTOR, BOX, 2), {"policy_kwargs": {"features_extractor_class": DenseExtractor}, "ent_coef": 0.01}
+    ),
+    "batch normalisation and dropout": Setting(
+        _spaces(VECTOR, BOX, 2), {"policy_kwargs": {"features_extractor_class": BatchNormExtractor}}
+    ),
+    "dict, multi-discrete": Setting(_spaces(DICT, MULTI_DISCRETE, 2), {}, "MultiInputPolicy"),
+    "multi-binary, raw advantages": Setting(_spaces(VECTOR, MULTI_BINARY), {"normalize_advantage": False}),
+    "state-dependent noise, value clip": Setting(
+        _spaces(VECTOR, BOX), {"use_sde": True, "sde_sample_freq": 4, "clip_range_vf": 0.1, "ent_coef": 0.01}
+    ),
+    "squashed noise, no closed entropy": Setting(
+        _spaces(VECTOR, BOX), {"use_sde": True, "policy_kwargs": {"squash_output": True}, "ent_coef": 0.01}
+    ),
+    "schedules": Setting(
+        _spaces(VECTOR, DISCRETE, 3),
+        {
+            "learning_rate": LinearSchedule(3e-3, 0.0, 1.0),
+            "clip_range": LinearSchedule(0.3, 0.1, 1.0),
+            "clip_range_vf": lambda remaining: 0.05 + 0.1 * remaining,
+        },
+    ),
+    "last minibatch of one sample": Setting(_spaces(VECTOR, BOX), {"n_steps": 65}),
+    "VecNormalize": Setting(_normalised, {"gamma": 0.9, "max_grad_norm": 0.3}),
+    "target_kl": Setting(_spaces(VECTOR, BOX, 2), {"target_kl": 0.003, "learning_rate": 3e-3}),
+}
+
+
+class LogRecorder(KVWriter):
+    """Keep every dump of a logger."""
+
+    def __init__(self) -> None:
+        self.dumps: list[dict[str, Any]] = []
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        self.dumps.append(dict(key_values))
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model, everything it logged, and the random generators' states at its end."""
+
+    model: PPO
+    logs: list[dict[str, Any]]
+    random_states: tuple[th.Tensor, Any]
+
+
+def train(cls: type[PPO], setting: Setting, **arguments: Any) -> Run:
+    """Train from scratch."""
+    env = setting.env()
+    model = cls(setting.policy, env, **(_SMALL | dict(setting.kwargs) | arguments))
+    recorder = LogRecorder()
+    model.set_logger(Logger(None, [recorder]))
+    model.learn(setting.rollouts * model.n_steps * model.n_envs)
+    logs = [*recorder.dumps, dict(model.logger.name_to_value)]  # the last update is not dumped
+    return Run(model, logs, (th.get_rng_state(), np.random.get_state()))
+
+
+def tensors_of(model: PPO) -> dict[str, th.Tensor]:
+    """Return copies of every tensor of the policy and of its optimizer by name."""
+    named = dict(model.policy.state_dict())
+    for index, moments in model.policy.optimizer.state_dict()["state"].items():
+        named |= {f"optimizer {index} {name}": value for name, value in moments.items()}
+    return {name: tensor.detach().clone() for name, tensor in named.items()}
+
+
+def differing(one: Mapping[str, th.Tensor], other: Mapping[str, th.Tensor]) -> list[str]:
+    """Return the names of the tensors that are not equal bit for bit."""
+    assert one.keys() == other.keys()
+    return [name for name, tensor in one.items() if not th.equal(tensor, other[name])]
+
+
+def assert_same_run(ours: Run, theirs: Run) -> None:
+    """Assert that two runs are the same bit for bit: tensors, random draws, and every value that ``theirs`` logged."""
+    assert differing(tensors_of(ours.model), tensors_of(theirs.model)) == []
+    groups = [run.model.policy.optimizer.state_dict()["param_groups"] for run in (ours, theirs)]
+    assert groups[0] == groups[1]
+    assert th.equal(ours.random_states[0], theirs.random_states[0])
+    np.testing.assert_equal(ours.random_states[1], theirs.random_states[1])
+    assert ours.model.num_timesteps == theirs.model.num_timesteps
+    np.testing.assert_equal(ours.model._last_obs, theirs.model._last_obs)
+    assert len(ours.logs) == len(theirs.logs)
+    assert "train/loss" in theirs.logs[-1]
+    for our_dump, their_dump in zip(ours.logs, theirs.logs, strict=True):
+        expected = {key: value for key, value in their_dump.items() if not key.startswith("time/")}
+        np.testing.assert_equal({key: our_dump.get(key) for key in expected}, expected)
