@@ -3,16 +3,14 @@
 Cells are answered by a formula here, so that hundreds of coordinators can be killed; storage and files are real.
 """
 
-import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from sb3_ppo_variants.tuning import proposals
 from sb3_ppo_variants.tuning.cell import Cell, CellResult, failed_result
@@ -22,81 +20,8 @@ from sb3_ppo_variants.tuning.normalisation import FLOOR
 from sb3_ppo_variants.tuning.rank import make_tracks
 from sb3_ppo_variants.tuning.search_space import TuningSpace
 from sb3_ppo_variants.tuning.store import CellStore
-from sb3_ppo_variants.tuning.study import Study
 from sb3_ppo_variants.tuning.track import Track
-
-
-def study(**budget: Any) -> Study:
-    content = {
-        "algorithms": ["ppo", "trpo"],
-        "environments": {"CartPole-v1": {"steps": 20_000}},
-        "budget": {"trials": 5, "tuning_seeds": 2, "test_seeds": 2, "trials_in_flight": 2, **budget},
-    }
-    return Study.model_validate(content)
-
-
-def result_of(cell: Cell) -> CellResult:
-    """A score that follows from the cell as blindly as a training run's."""
-    score = 500 * random.Random(cell.key).random()  # noqa: S311
-    return CellResult(status="ok", score=score, returns=(score,), steps=cell.steps, seconds=1.0)
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing may catch it and tidy up."""
-
-
-class Threads(futures.ThreadPoolExecutor):
-    """Finishes its tasks in an order of their own, and counts them.
-
-    :param seed: of how long each takes
-    :param survives: submissions until the coordinator is killed
-    """
-
-    def __init__(self, seed: int = 0, survives: int = 10**9) -> None:
-        super().__init__(max_workers=40)
-        self.random = random.Random(seed)  # noqa: S311
-        self.survives = survives
-        self.keys: list[str] = []
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
-        if len(self.keys) == self.survives:
-            raise Killed
-        self.keys.append(args[0].key)
-        return super().submit(_after, 0.003 * self.random.random(), fn, args[0])
-
-
-def _after(seconds: float, fn: Callable[..., Any], cell: Cell) -> Any:
-    time.sleep(seconds)
-    return fn(cell)
-
-
-class Recorder:
-    """A listener that keeps what it was told."""
-
-    def __init__(self) -> None:
-        self.trials: list[tuple[str, int]] = []
-        self.runs: list[bool] = []
-
-    def trial_finished(self, track: Track, trial: Any) -> None:
-        self.trials.append((track.algorithm, trial.number))
-
-    def run_finished(self, request: Any, result: CellResult, *, ran: bool) -> None:
-        self.runs.append(ran)
-
-
-def coordinate(
-    folder: Path,
-    executor: Threads | None = None,
-    *,
-    slots: int = 1,
-    run: Callable[[Cell], CellResult] = result_of,
-    of: Study | None = None,
-) -> list[Track]:
-    executor = executor or Threads()
-    tracks = make_tracks(of or study(), "test", f"sqlite:///{folder / 'study.db'}")
-    store = CellStore(folder / "cells", lambda line: None)
-    Coordinator(tracks, store, executor, Recorder(), slots=slots, run=run).run()
-    return tracks
+from tuning_helpers import Killed, Recorder, Threads, coordinate, result_of, study
 
 
 def outcome(tracks: list[Track]) -> list[Any]:
@@ -158,14 +83,14 @@ def test_trials_are_scored_on_tuning_seeds_and_the_best_is_tested_on_others(trac
 
 
 @given(seed=st.integers(0, 10**6), slots=st.integers(1, 40))
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4, deadline=None, phases=[Phase.generate])
 def test_workers_and_the_order_of_results_do_not_matter(undisturbed, tmp_path_factory, seed: int, slots: int) -> None:
     folder = tmp_path_factory.mktemp("workers")
     assert outcome(coordinate(folder, Threads(seed), slots=slots)) == undisturbed
 
 
 @given(kills=st.lists(st.integers(0, 12), min_size=1, max_size=3), seed=st.integers(0, 10**6), slots=st.integers(1, 5))
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4, deadline=None, phases=[Phase.generate])
 def test_kills_at_any_moment_do_not_matter(undisturbed, tmp_path_factory, kills, seed: int, slots: int) -> None:
     folder = tmp_path_factory.mktemp("killed")
     finished: list[str] = []

@@ -1,8 +1,18 @@
-"""A small study, and cells that need no training."""
+"""A small study, cells that need no training, and a coordinator over such cells."""
 
+import random
+import time
+from collections.abc import Callable
+from concurrent import futures
+from pathlib import Path
 from typing import Any
 
 from sb3_ppo_variants.tuning.cell import Cell, CellResult, Evaluation
+from sb3_ppo_variants.tuning.coordinator import Coordinator
+from sb3_ppo_variants.tuning.rank import make_tracks
+from sb3_ppo_variants.tuning.store import CellStore
+from sb3_ppo_variants.tuning.study import Study
+from sb3_ppo_variants.tuning.track import Track
 
 # Seconds of work: 2 algorithms, 1 environment, 2 trials, 2 seeds, 2,000 steps
 SMALL_STUDY = """\
@@ -30,3 +40,76 @@ def make_cell(**changes: Any) -> Cell:
 def make_result(score: float = 1.0) -> CellResult:
     """A finished run."""
     return CellResult(status="ok", score=score, returns=(score,), steps=512, seconds=0.5, versions={"python": "3"})
+
+
+def study(**budget: Any) -> Study:
+    content = {
+        "algorithms": ["ppo", "trpo"],
+        "environments": {"CartPole-v1": {"steps": 20_000}},
+        "budget": {"trials": 5, "tuning_seeds": 2, "test_seeds": 2, "trials_in_flight": 2, **budget},
+    }
+    return Study.model_validate(content)
+
+
+def result_of(cell: Cell) -> CellResult:
+    """A score that follows from the cell as blindly as a training run's."""
+    score = 500 * random.Random(cell.key).random()  # noqa: S311
+    return CellResult(status="ok", score=score, returns=(score,), steps=cell.steps, seconds=1.0)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing may catch it and tidy up."""
+
+
+class Threads(futures.ThreadPoolExecutor):
+    """Finishes its tasks in an order of their own, and counts them.
+
+    :param seed: of how long each takes
+    :param survives: submissions until the coordinator is killed
+    """
+
+    def __init__(self, seed: int = 0, survives: int = 10**9) -> None:
+        super().__init__(max_workers=40)
+        self.random = random.Random(seed)  # noqa: S311
+        self.survives = survives
+        self.keys: list[str] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
+        if len(self.keys) == self.survives:
+            raise Killed
+        self.keys.append(args[0].key)
+        return super().submit(_after, 0.003 * self.random.random(), fn, args[0])
+
+
+def _after(seconds: float, fn: Callable[..., Any], cell: Cell) -> Any:
+    time.sleep(seconds)
+    return fn(cell)
+
+
+class Recorder:
+    """A listener that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.trials: list[tuple[str, int]] = []
+        self.runs: list[bool] = []
+
+    def trial_finished(self, track: Track, trial: Any) -> None:
+        self.trials.append((track.algorithm, trial.number))
+
+    def run_finished(self, request: Any, result: CellResult, *, ran: bool) -> None:
+        self.runs.append(ran)
+
+
+def coordinate(
+    folder: Path,
+    executor: Threads | None = None,
+    *,
+    slots: int = 1,
+    run: Callable[[Cell], CellResult] = result_of,
+    of: Study | None = None,
+) -> list[Track]:
+    executor = executor or Threads()
+    tracks = make_tracks(of or study(), "test", f"sqlite:///{folder / 'study.db'}")
+    store = CellStore(folder / "cells", lambda line: None)
+    Coordinator(tracks, store, executor, Recorder(), slots=slots, run=run).run()
+    return tracks

@@ -1,0 +1,192 @@
+"""Ranking and files: the fields users and later commands rely on."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from sb3_ppo_variants.tuning.cell import Cell, CellResult, failed_result
+from sb3_ppo_variants.tuning.normalisation import FLOOR
+from sb3_ppo_variants.tuning.protocol import pin_protocol, protocol_of
+from sb3_ppo_variants.tuning.results import Ranking, best_yml, make_ranking, ranking_csv, ranking_md, write_results
+from sb3_ppo_variants.tuning.study import Study
+from tuning_helpers import coordinate, study
+
+from sb3_ppo_variants.experiment import Experiment
+
+LEVELS = {"ppo": 0.2, "trpo": 0.6, "clip_ppo": 0.2, "kl_stop_ppo": 1.0}
+
+
+def three_seeds(**changes: Any) -> Study:
+    content = study(trials=2, tuning_seeds=1, test_seeds=3).model_dump()
+    return Study.model_validate({**content, "algorithms": list(LEVELS), **changes})
+
+
+def run(cell: Cell) -> CellResult:
+    """Scores that follow from the algorithm and, within it, from the position of the seed."""
+    level = LEVELS[cell.algorithm]
+    score = 22.6 + level * (475 - 22.6) + cell.seed % 7
+    if cell.algorithm in ("ppo", "clip_ppo"):
+        score = 22.6 + level * (475 - 22.6)
+    return CellResult(status="ok", score=score, returns=(score,), steps=cell.steps, seconds=2.0)
+
+
+def make(folder: Path, of: Study, run: Any = run) -> tuple[Ranking, Any]:
+    tracks = coordinate(folder, run=run, of=of)
+    return make_ranking(tracks, protocol_of("mine", of), of.seed), tracks
+
+
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ranking, Any]:
+    return make(tmp_path_factory.mktemp("ranked"), three_seeds())
+
+
+def test_algorithms_are_ranked_by_iqm_and_equals_share_a_rank(ranked: tuple[Ranking, Any]) -> None:
+    assert [(line.rank, line.algorithm) for line in ranked[0].lines] == [
+        (1, "kl_stop_ppo"),
+        (2, "trpo"),
+        (3, "ppo"),
+        (3, "clip_ppo"),
+    ]
+
+
+def test_comparisons_with_trpo_and_ppo(ranked: tuple[Ranking, Any]) -> None:
+    lines = {line.algorithm: line for line in ranked[0].lines}
+    best, equal = lines["kl_stop_ppo"], lines["clip_ppo"]
+    assert best.separable_from_trpo is True
+    assert best.probability_of_improvement["trpo"].value == 1.0
+    assert best.difference_from_trpo.value == pytest.approx(0.4, abs=0.02)
+    assert equal.probability_of_improvement["ppo"].value == 0.5
+    assert equal.probability_of_improvement["trpo"].value == 0.0
+    trpo = lines["trpo"]
+    assert trpo.separable_from_trpo is None
+    assert trpo.probability_of_improvement["trpo"] is None
+    assert trpo.probability_of_improvement["ppo"].value == 1.0
+
+
+def test_without_trpo_there_is_nothing_to_be_separable_from(tmp_path: Path) -> None:
+    ranking, _ = make(tmp_path, three_seeds(algorithms=["ppo", "clip_ppo"]))
+    for line in ranking.lines:
+        assert (line.separable_from_trpo, line.difference_from_trpo) == (None, None)
+        assert line.probability_of_improvement["trpo"] is None
+
+
+def test_ranking_json_has_the_fields_and_the_protocol(ranked: tuple[Ranking, Any], tmp_path: Path) -> None:
+    write_results(tmp_path, *ranked)
+    content = json.loads((tmp_path / "ranking.json").read_text())
+    assert content["schema_version"] == 1
+    line = content["ranking"][0]
+    assert {
+        "rank", "algorithm", "iqm", "ci_low", "ci_high", "mean", "probability_of_improvement", "separable_from_trpo",
+        "seconds", "steps_per_second", "trials", "scores",
+    } <= set(line)  # fmt: skip
+    assert line["ci_low"] <= line["iqm"] <= line["ci_high"]
+    assert line["trials"] == {"run": 2, "pruned": 0, "failed": 0}
+    assert line["seconds"] == 2.0
+    assert line["steps_per_second"] == 10_000.0
+    assert set(line["probability_of_improvement"]["trpo"]) == {"value", "ci_low", "ci_high"}
+    runs = line["scores"]["CartPole-v1"]
+    assert [entry["seed"] for entry in runs] == [seed["training"] for seed in content["protocol"]["seeds"]["test"]]
+    protocol = content["protocol"]
+    assert protocol["budget"]["test_seeds"] == 3
+    assert protocol["environments"] == {"CartPole-v1": 20_000}
+    assert protocol["normalisation"]["scales"]["CartPole-v1"]["reference"] == 475
+    assert protocol["versions"]["stable-baselines3"]
+    assert protocol["search_spaces"]["trpo"]["CartPole-v1"]["target_kl"] == "[0.001, 0.1] log"
+    assert protocol["registered_configurations"]["ppo"]["CartPole-v1"]["n_steps"] == 32
+
+
+def test_scores_are_normalised_with_the_table_and_kept_raw(ranked: tuple[Ranking, Any]) -> None:
+    runs = ranked[0].lines[-1].scores["CartPole-v1"]
+    assert [run["normalised"] for run in runs] == pytest.approx([0.2] * 3)
+    assert [run["raw"] for run in runs] == pytest.approx([113.08] * 3)
+
+
+def test_failed_test_runs_count_with_the_floor_and_are_told(tmp_path: Path) -> None:
+    def failing(cell: Cell) -> CellResult:
+        if cell.algorithm == "ppo" and cell.evaluation.checkpoints > 1:
+            return failed_result("NaN in the observation")
+        return run(cell)
+
+    ranking, tracks = make(tmp_path, three_seeds(algorithms=["ppo", "trpo"]), failing)
+    ppo = ranking.lines[-1]
+    assert (ppo.algorithm, ppo.iqm.value, ppo.failed_test_runs) == ("ppo", FLOOR, 3)
+    assert (ppo.seconds, ppo.steps_per_second) == (None, None)
+    assert "3 test runs of ppo failed and count with the floor." in ranking.warnings
+    assert "failed: NaN in the observation" in ranking_md(ranking)
+    assert "test: every run failed" in best_yml(ranking.protocol, tracks)
+    write_results(tmp_path, ranking, tracks)
+    json.loads((tmp_path / "ranking.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_fewer_than_ten_test_seeds_are_warned_about(ranked: tuple[Ranking, Any], tmp_path: Path) -> None:
+    assert ranked[0].warnings[0].startswith("Only 3 test seeds: the intervals are too narrow")
+    assert "Only 3 test seeds" in ranking_md(ranked[0])
+    ten = three_seeds(algorithms=["ppo"], budget={**three_seeds().budget.model_dump(), "test_seeds": 10})
+    assert make(tmp_path, ten)[0].warnings == []
+
+
+def test_one_test_seed_is_ranked_without_intervals(tmp_path: Path) -> None:
+    one = three_seeds(algorithms=["ppo", "trpo"], budget={**three_seeds().budget.model_dump(), "test_seeds": 1})
+    ranking, tracks = make(tmp_path, one)
+    write_results(tmp_path, ranking, tracks)
+    line = json.loads((tmp_path / "ranking.json").read_text())["ranking"][0]
+    assert (line["algorithm"], line["ci_low"], line["ci_high"]) == ("trpo", None, None)
+    assert ranking.lines[1].separable_from_trpo is False
+
+
+def test_best_yml_holds_valid_entries_with_their_origin(ranked: tuple[Ranking, Any]) -> None:
+    text = best_yml(ranked[0].protocol, ranked[1])
+    entries = yaml.safe_load(text)
+    assert set(entries) == set(LEVELS)
+    for algorithm, environments in entries.items():
+        for env_id, entry in environments.items():
+            Experiment(algorithm, env_id, entry)
+            assert entry["n_timesteps"] == 20_000
+    for track in ranked[1]:
+        assert entries[track.algorithm][track.env_id] == track.best.entry
+    assert "# trial 0 of 2 (the registered configuration): normalised score 0.200 over 1 tuning seeds" in text
+    assert "# test: mean return 113.08 over 3 seeds" in text
+    assert "stable-baselines3 2" in text
+
+
+def test_ranking_csv_is_one_row_per_algorithm_with_every_seed(ranked: tuple[Ranking, Any]) -> None:
+    rows = list(csv.DictReader(io.StringIO(ranking_csv(ranked[0]))))
+    assert [row["algorithm"] for row in rows] == ["kl_stop_ppo", "trpo", "ppo", "clip_ppo"]
+    seeds = [name for name in rows[0] if name.startswith("CartPole-v1 seed ")]
+    assert len(seeds) == 3
+    assert float(rows[2][seeds[0]]) == pytest.approx(113.08)
+    assert rows[1]["improvement_over_trpo"] == ""
+
+
+def test_ranking_md_is_a_table_people_can_read(ranked: tuple[Ranking, Any]) -> None:
+    text = ranking_md(ranked[0])
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {row.count("|") for row in rows[:6]} == {13}
+    assert rows[2].startswith("| 1 | kl_stop_ppo | 1.0")
+    assert "## Protocol" in text
+
+
+def test_a_folder_keeps_to_one_protocol(tmp_path: Path) -> None:
+    first = protocol_of("mine", three_seeds())
+    pin_protocol(tmp_path, first)
+    pin_protocol(tmp_path, first)
+    budget = {**three_seeds().budget.model_dump(), "trials": 9}
+    with pytest.raises(ValueError, match=r"another protocol \(budget.trials: 2 then, 9 now\): give another --out"):
+        pin_protocol(tmp_path, protocol_of("mine", three_seeds(budget=budget)))
+    with pytest.raises(ValueError, match=r"algorithms: \['ppo', 'trpo'.* then, \['ppo'\] now"):
+        pin_protocol(tmp_path, protocol_of("mine", three_seeds(algorithms=["ppo"])))
+    with pytest.raises(ValueError, match=r"\(seed: 0 then, 1 now\)"):
+        pin_protocol(tmp_path, protocol_of("mine", three_seeds(seed=1)))
+    newer = {**first, "versions": {**first["versions"], "torch": "9.9"}}
+    with pytest.raises(ValueError, match=r"versions.torch: .* then, 9.9 now"):
+        pin_protocol(tmp_path, newer)
+
+
+def test_a_protocol_that_cannot_be_read_is_said_to_be_so(tmp_path: Path) -> None:
+    (tmp_path / "protocol.json").write_text("{")
+    with pytest.raises(ValueError, match=r"protocol.json is not readable"):
+        pin_protocol(tmp_path, protocol_of("mine", three_seeds()))
