@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
     CategoricalDistribution,
@@ -32,12 +31,11 @@ from sb3_ppo_variants.engine.layout import ParameterGroup
 from sb3_ppo_variants.engine.mlp import MLP, Layer
 from sb3_ppo_variants.training.errors import NonFiniteUpdateError
 from sb3_ppo_variants.training.minibatch import MiniBatch
+from sb3_ppo_variants.training.rollout_data import flatten_in_place
 from sb3_ppo_variants.training.statistics import RolloutMeasurement
 
 if TYPE_CHECKING:
     from sb3_ppo_variants.training.update_loop import UpdateLoop
-
-_FLATTENED = ("observations", "actions", "values", "log_probs", "advantages", "returns")
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ class NumpyEngine:
         """Read the rollout and the distributions of the policy that collected it."""
         self.bind()
         buffer = self._model.rollout_buffer
-        _flatten_in_place(buffer)
+        flatten_in_place(buffer)
         observations = self._flat(buffer.observations)
         self._rollout = RolloutArrays(
             observations=observations,
@@ -353,15 +351,6 @@ class NumpyEngine:
 
 def _standardised(rows: FloatArray) -> FloatArray:
     return (rows - rows.mean(axis=1, keepdims=True)) / (rows.std(axis=1, ddof=1, keepdims=True) + 1e-8)
-
-
-def _flatten_in_place(buffer: RolloutBuffer) -> None:
-    """Bring the buffer into the form in which SB3's own ``get()`` leaves it, without its random draw."""
-    if buffer.generator_ready:
-        return
-    for name in _FLATTENED:
-        setattr(buffer, name, buffer.swap_and_flatten(getattr(buffer, name)))
-    buffer.generator_ready = True
 
 
 def _parameters(modules: list[nn.Module]) -> list[nn.Parameter]:

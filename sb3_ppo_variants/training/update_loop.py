@@ -26,11 +26,13 @@ from sb3_ppo_variants.engine.eligibility import why_not_numpy
 from sb3_ppo_variants.engine.numpy_engine import NumpyEngine
 from sb3_ppo_variants.search_space import SearchSpace
 from sb3_ppo_variants.training import divergences, losses
+from sb3_ppo_variants.training.batched_adam import batched_adam
 from sb3_ppo_variants.training.checks import check_choice
 from sb3_ppo_variants.training.errors import NonFiniteUpdateError
 from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.rollout_data import minibatches
 from sb3_ppo_variants.training.snapshot import PolicySnapshot
 from sb3_ppo_variants.training.statistics import Losses, RolloutMeasurement, TensorStatistics, UpdateStatistics
 
@@ -155,7 +157,8 @@ class UpdateLoop(_Base):
         stats = TensorStatistics() if engine is None else engine.begin_update()
         self._old_policy = PolicySnapshot(self.policy)
         try:
-            self._run_epochs(stats)
+            with batched_adam(self.policy.optimizer):
+                self._run_epochs(stats)
             measurement = self._after_update(self._measure_rollout())
         finally:
             self._old_policy = None
@@ -306,7 +309,7 @@ class UpdateLoop(_Base):
                 break
 
     def _run_epoch(self, stats: TensorStatistics) -> None:
-        for rollout_data in self.rollout_buffer.get(self.batch_size):
+        for rollout_data in minibatches(self.rollout_buffer, self.batch_size):
             batch = self._minibatch(rollout_data)
             minibatch_losses = self._losses(batch)
             with th.no_grad():
@@ -369,7 +372,7 @@ class UpdateLoop(_Base):
             yield self.rollout_buffer._get_samples(np.arange(start, min(start + _MEASURE_CHUNK, size)))
 
     def _measure_chunk(self, chunk: RolloutBufferSamples) -> tuple[th.Tensor, th.Tensor, th.Tensor, th.Tensor, bool]:
-        """Return KL, surrogate gain, ratio and whether there is a gradient per sample; and whether the KL is analytic."""
+        """Return KL, surrogate gain, ratio and whether there is a gradient per sample; then whether the KL is exact."""
         assert self._old_policy is not None
         with self._old_policy.installed():
             old = self._evaluate(chunk)
@@ -486,7 +489,7 @@ class UpdateLoop(_Base):
         device: th.device | str = "auto",
     ) -> None:
         """Set parameters as SB3 does; the NumPy engine's memory takes them at once."""
-        super().set_parameters(load_path_or_dict, exact_match, device)  # type: ignore[arg-type]
+        super().set_parameters(load_path_or_dict, exact_match, device)
         if self._numpy_engine is not None:
             self._numpy_engine.bind()
 
