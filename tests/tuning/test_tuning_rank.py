@@ -1,0 +1,294 @@
+"""``ppo-variants rank`` from end to end: real command, real processes, real training."""
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+from sb3_ppo_variants.tuning import rank as rank_module
+from sb3_ppo_variants.tuning.rank import default_workers, rank
+from tuning_helpers import SMALL_STUDY
+from typer.testing import CliRunner
+
+from sb3_ppo_variants import cli
+from sb3_ppo_variants.experiment import Experiment
+
+TIMES = ("seconds", "steps_per_second")
+RUNS = 2 * (2 * 2 + 2)
+
+
+def command(study: Path, out: Path, *options: str) -> list[str]:
+    script = Path(sys.executable).with_name("ppo-variants")
+    return [str(script), "rank", str(study), "--out", str(out), *options]
+
+
+def without_times(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: without_times(value) for name, value in content.items() if name not in TIMES}
+    return [without_times(value) for value in content] if isinstance(content, list) else content
+
+
+def ranking_of(folder: Path) -> Any:
+    return json.loads((folder / "ranking.json").read_text())
+
+
+def finished_cells(folder: Path) -> dict[str, tuple[int, int]]:
+    """Name -> inode and time: written once is written for ever."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (folder / "cells").glob("*.json")}
+
+
+def workers_of(pid: int) -> list[int]:
+    """Worker processes of a coordinator; multiprocessing's resource tracker is none."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    lines = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    return [child for child, line in lines.items() if b"spawn_main" in line]
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition: Any, what: str) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: it never happened"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("study") / "small.yml"
+    path.write_text(SMALL_STUDY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Folder and output of an undisturbed run with one worker."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = subprocess.run(command(study, folder, "--workers", "1"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout
+
+
+def test_a_study_ends_with_all_its_files_and_a_table(undisturbed: tuple[Path, str]) -> None:
+    folder, output = undisturbed
+    visible = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    assert visible == [
+        "best.yml", "cells", "protocol.json", "ranking.csv", "ranking.json", "ranking.md", "study.db", "workers.log",
+    ]  # fmt: skip
+    content = ranking_of(folder)
+    assert {line["algorithm"] for line in content["ranking"]} == {"ppo", "trpo"}
+    assert [line["rank"] for line in content["ranking"]] == [1, 2]
+    for line in content["ranking"]:
+        assert line["trials"] == {"run": 2, "pruned": 0, "failed": 0}
+        assert [run["status"] for run in line["scores"]["CartPole-v1"]] == ["ok", "ok"]
+        assert line["steps_per_second"] > 0
+    assert len(finished_cells(folder)) == RUNS
+    for algorithm, environments in yaml.safe_load((folder / "best.yml").read_text()).items():
+        Experiment(algorithm, "CartPole-v1", environments["CartPole-v1"])
+    assert len(list(csv.DictReader((folder / "ranking.csv").open()))) == 2
+    assert "IQM" in output
+    assert f"[4/4 trials, {RUNS}/{RUNS} runs" in output
+    assert "Only 2 test seeds" in output
+    assert "\x1b" not in output, "plain lines where there is no terminal"
+    assert max(map(len, output[output.index("Ranking:") :].splitlines())) <= 80
+
+
+def test_a_study_that_is_killed_again_and_again_gives_the_same_ranking(
+    study: Path, undisturbed: tuple[Path, str], tmp_path: Path
+) -> None:
+    """Three times kill -9 on the coordinator, then Ctrl-C, a killed worker and a file cut in half."""
+    before: dict[str, tuple[int, int]] = {}
+    for cells, number in ((2, signal.SIGKILL), (5, signal.SIGKILL), (7, signal.SIGKILL), (9, signal.SIGINT)):
+        with running(study, tmp_path) as process:
+            wait_until(lambda n=cells: len(finished_cells(tmp_path)) >= n, f"{cells} cells")
+            workers = workers_of(process.pid)
+            if number == signal.SIGINT:
+                refuses_a_second_coordinator(study, tmp_path, process.pid)
+            os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+            code = process.wait(timeout=60)
+            assert code == (130 if number == signal.SIGINT else -signal.SIGKILL)
+            wait_until(lambda gone=workers: not any(map(runs, gone)), "orphaned workers end")
+        assert before.items() <= finished_cells(tmp_path).items(), "a finished cell was run again"
+        assert not (tmp_path / "ranking.json").exists()
+        before = finished_cells(tmp_path)
+    cut = next((tmp_path / "cells").glob("*.json"))
+    cut.write_text(cut.read_text()[:100])
+    del before[cut.name]
+    with running(study, tmp_path) as process:
+        wait_until(lambda: workers_of(process.pid), "a worker")
+        wait_until(lambda: "runs" in (tmp_path / "output").read_text(), "work")
+        os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+        assert process.wait(timeout=120) == 0
+    output = (tmp_path / "output").read_text()
+    assert re.sub(r"\s", "", f"{cut} is not a valid result") in re.sub(r"\s", "", output)
+    assert before.items() <= finished_cells(tmp_path).items(), "a finished cell was run again"
+    assert without_times(ranking_of(tmp_path)) == without_times(ranking_of(undisturbed[0]))
+
+
+class running:  # noqa: N801
+    """The command in a process group of its own, as a terminal would start it; ended when the block is left."""
+
+    def __init__(self, study: Path, folder: Path) -> None:
+        self.arguments = command(study, folder, "--workers", "1")
+        self.output = folder / "output"
+
+    def __enter__(self) -> "subprocess.Popen[bytes]":
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                self.arguments, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        return self.process
+
+    def __exit__(self, *error: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if error[0] is not None:
+            print(self.output.read_text())
+
+
+def refuses_a_second_coordinator(study: Path, folder: Path, pid: int) -> None:
+    with pytest.raises(ValueError, match=f"in use by process {pid}: wait for it"):
+        rank(str(study), out=folder, workers=1)
+
+
+def test_resuming_a_finished_study_runs_nothing_and_writes_the_same(
+    study: Path, undisturbed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = undisturbed
+    cells, content = finished_cells(folder), ranking_of(folder)
+    monkeypatch.setattr(rank_module, "LocalExecutor", NoExecutor)
+    rank(str(study), out=folder, workers=3, console=Console(file=io.StringIO()))
+    assert finished_cells(folder) == cells
+    assert ranking_of(folder) == content
+
+
+class NoExecutor:
+    """Nothing may be submitted."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        pass
+
+    def shutdown(self, **kwargs: object) -> None:
+        pass
+
+
+def test_a_terminal_gets_a_live_display(
+    study: Path, undisturbed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rank_module, "LocalExecutor", NoExecutor)
+    screen = io.StringIO()
+    rank(str(study), out=undisturbed[0], console=Console(file=screen, force_terminal=True, width=100))
+    shown = screen.getvalue()
+    assert "best so far" in shown
+    assert "4/4 trials" in shown
+    assert "[1/4 trials" not in shown, "plain lines are for where there is no terminal"
+
+
+def test_another_protocol_in_the_same_folder_is_refused(study: Path, undisturbed: tuple[Path, str]) -> None:
+    folder, _ = undisturbed
+    with pytest.raises(ValueError, match=r"begun with another protocol \(seed: 0 then, 1 now\)"):
+        rank(str(study), out=folder, seed=1)
+    with pytest.raises(ValueError, match="begun with another protocol"):
+        rank(str(study), out=folder, algorithms=["ppo"])
+    assert ranking_of(folder)["protocol"]["seed"] == 0
+
+
+def test_nothing_is_written_when_the_arguments_are_wrong(study: Path, tmp_path: Path) -> None:
+    for wrong in ({"workers": 0}, {"algorithms": ["tropo"]}, {"environments": ["Pong-v1"]}, {"seed": -1}):
+        with pytest.raises(ValueError, match=r"workers|tropo|Pong|seed"):
+            rank(str(study), out=tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="storage nosuch:// cannot be opened"):
+        rank(str(study), out=tmp_path / "out", storage="nosuch://")
+
+
+def test_results_go_to_a_folder_named_after_the_study(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rank_module, "_run", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        rank(str(study))
+    assert (tmp_path / "runs" / "small" / "protocol.json").exists()
+
+
+def test_another_storage_can_be_given(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rank_module, "_run", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        rank(str(study), out=tmp_path / "out", storage=f"sqlite:///{tmp_path / 'elsewhere.db'}")
+    assert (tmp_path / "elsewhere.db").exists()
+    assert not (tmp_path / "out" / "study.db").exists()
+
+
+def test_workers_are_the_cpus_by_default() -> None:
+    assert default_workers() == len(os.sched_getaffinity(0))
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the command line hands to the harness."""
+    arguments: dict[str, Any] = {}
+    monkeypatch.setattr(rank_module, "rank", lambda study, **options: arguments.update(study=study, **options))
+    return arguments
+
+
+def test_options_reach_the_harness(called: dict[str, Any]) -> None:
+    options = ["--out", "here", "--workers", "3", "--algos", "ppo, trpo", "--envs", "CartPole-v1", "--seed", "4"]
+    assert CliRunner().invoke(cli.app, ["rank", "quick", *options, "--storage", "sqlite://"]).exit_code == 0
+    assert called == {
+        "study": "quick", "out": Path("here"), "workers": 3, "algorithms": ["ppo", "trpo"],
+        "environments": ["CartPole-v1"], "seed": 4, "storage": "sqlite://",
+    }  # fmt: skip
+
+
+def test_without_options_everything_is_the_studys(called: dict[str, Any]) -> None:
+    CliRunner().invoke(cli.app, ["rank", "quick"])
+    assert {value for name, value in called.items() if name != "study"} == {None}
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "the same command goes on from there"),
+        (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (futures.BrokenExecutor("worker processes die as soon as they start"), 1, "die as soon as they start"),
+    ],
+)
+def test_whatever_stops_a_study_says_that_it_can_be_resumed(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
+) -> None:
+    def stop(*args: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(rank_module, "rank", stop)
+    result = CliRunner().invoke(cli.app, ["rank", "quick"])
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert "Every finished run is saved" in result.stderr
+
+
+def test_without_the_extra_the_command_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['optuna'] = None; sys.argv = ['ppo-variants', 'rank', 'quick'];"
+        "from sb3_ppo_variants.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == 'ppo-variants: rank needs optuna: pip install "sb3-ppo-variants[tuning]"\n'
