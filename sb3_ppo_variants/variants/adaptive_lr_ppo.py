@@ -104,7 +104,7 @@ class AdaptiveLR(UpdateLoop):
         if point == "before_step" and self.adapt_every == "minibatch":
             assert stats.batch is not None
             assert stats.batch.kl is not None
-            self._adapt(float(stats.batch.kl.mean()))
+            self._adapt(float(stats.batch.kl.mean().item()))
         elif point == "after_epoch" and self.adapt_every == "epoch" and stats.epoch + 1 < self.n_epochs:
             self._adapt(self._measure_rollout().kl)
         return super()._should_stop(point, stats)

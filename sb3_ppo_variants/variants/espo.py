@@ -61,7 +61,7 @@ class RatioDeviationStop(UpdateLoop):
         if point == "after_step":
             assert stats.batch is not None
             ratio: Any = stats.batch.ratio  # a tensor, or an array on the NumPy engine
-            deviation = float(abs(ratio - 1).mean())
+            deviation: float = abs(ratio - 1).mean().item()
             if deviation > self.max_ratio_deviation:
                 return f"mean ratio deviation {deviation:.4g} above max_ratio_deviation"
         return super()._should_stop(point, stats)
