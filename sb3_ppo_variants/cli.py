@@ -1,6 +1,7 @@
 """The command line, ``ppo-variants``: each command is a small function that imports what it needs when it runs."""
 
 import sys
+from collections import Counter
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,7 +59,7 @@ def list_algorithms() -> None:
 
 
 def _algorithm_table(algorithms: "list[Algorithm]") -> "Table":
-    """Return one row per algorithm; environments that all of them share are named once, in the caption."""
+    """Return one row per algorithm; environments that most of them have are named once, in the caption."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
@@ -66,9 +67,12 @@ def _algorithm_table(algorithms: "list[Algorithm]") -> "Table":
     from sb3_ppo_variants.experiment import registered_envs
 
     envs = {algorithm.id: registered_envs(algorithm.id) for algorithm in algorithms}
-    common = [env for env in envs[algorithms[0].id] if all(env in names for names in envs.values())]
+    counts = Counter(env for names in envs.values() for env in names)
+    common = [env for env, count in counts.items() if 2 * count > len(algorithms)]
+    missing = {name: [env for env in common if env not in names] for name, names in envs.items()}
+    without = "".join(f" {name} has none for {', '.join(gaps)}." for name, gaps in missing.items() if gaps)
     table = Table(
-        caption=f"The {len(common)} environments: {', '.join(common)}. All others use the default config.",
+        caption=f"The {len(common)} environments: {', '.join(common)}. All others use the default config.{without}",
         caption_justify="left",
         box=box.HORIZONTALS,
         show_lines=True,
@@ -81,7 +85,8 @@ def _algorithm_table(algorithms: "list[Algorithm]") -> "Table":
     for algorithm in algorithms:
         own = "\n".join(f"{name}={default}" for name, default in algorithm.own_parameters.items())
         more = [env for env in envs[algorithm.id] if env not in common]
-        configs = ", ".join([f"the {len(common)}", *more])
+        gaps = missing[algorithm.id]
+        configs = ", ".join([f"{len(common) - len(gaps)}" if gaps else f"the {len(common)}", *more])
         table.add_row(*map(escape, (algorithm.id, algorithm.limits_step_by, own or "-", configs)))
     return table
 

@@ -14,8 +14,16 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from sb3_ppo_variants.search_space import Choice, FloatRange, IntRange, SearchSpace
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 from sb3_ppo_variants.variants.adaptive_clip_ppo import AdaptiveClipPPO
+from sb3_ppo_variants.variants.adaptive_lr_ppo import AdaptiveLRPPO
 from sb3_ppo_variants.variants.clip_ppo import ClipPPO
+from sb3_ppo_variants.variants.discovered_ppo import DiscoveredPPO
+from sb3_ppo_variants.variants.espo import ESPO
+from sb3_ppo_variants.variants.kl_penalty_ppo import KLPenaltyPPO
 from sb3_ppo_variants.variants.kl_stop_ppo import KLStopPPO
+from sb3_ppo_variants.variants.rpo import RPO
+from sb3_ppo_variants.variants.spo import SPO
+from sb3_ppo_variants.variants.trgppo import TRGPPO
+from sb3_ppo_variants.variants.truly_ppo import TrulyPPO
 from sb3_ppo_variants.variants.trust_region_ppo import TrustRegionPPO
 
 
@@ -118,6 +126,14 @@ _REGISTERED = (
     _variant("adaptive_clip_ppo", AdaptiveClipPPO),
     _variant("kl_stop_ppo", KLStopPPO),
     _variant("trust_region_ppo", TrustRegionPPO),
+    _variant("kl_penalty_ppo", KLPenaltyPPO),
+    _variant("adaptive_lr_ppo", AdaptiveLRPPO),
+    _variant("spo", SPO),
+    _variant("truly_ppo", TrulyPPO),
+    _variant("trgppo", TRGPPO),
+    _variant("espo", ESPO),
+    _variant("discovered_ppo", DiscoveredPPO),
+    _variant("rpo", RPO),
     Algorithm("ppo", PPO, "clipped ratio (baseline, SB3)", _PPO_SEARCH_SPACE, is_baseline=True),
     Algorithm("trpo", TRPO, "KL constraint (baseline, sb3-contrib)", _TRPO_SEARCH_SPACE, is_baseline=True),
 )

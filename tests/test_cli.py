@@ -33,6 +33,11 @@ def test_list_names_an_environment_that_only_one_algorithm_has(monkeypatch: pyte
     assert "The 1 environments: CartPole-v1." in result.stdout
 
 
+def test_list_says_which_environments_an_algorithm_lacks() -> None:
+    text = " ".join(CliRunner().invoke(cli.app, ["list"], env={"COLUMNS": "80"}).stdout.split())
+    assert "rpo has none for CartPole-v1, Acrobot-v1, LunarLander-v3." in text
+
+
 def test_version() -> None:
     result = CliRunner().invoke(cli.app, ["--version"])
     assert result.exit_code == 0

@@ -23,6 +23,27 @@ OWN_PARAMETERS = {
     },
     "kl_stop_ppo": {"max_kl": 0.02, "stop_at": "minibatch", "stop_critic": True},
     "trust_region_ppo": {"max_kl": 0.01, "shrink_factor": 0.8, "max_backtracks": 10},
+    "kl_penalty_ppo": {
+        "kl_coef": 1.0,
+        "desired_kl": 0.01,
+        "kl_coef_factor": 2.0,
+        "kl_band": 1.5,
+        "kl_coef_min": 1e-4,
+        "kl_coef_max": 1e4,
+    },
+    "adaptive_lr_ppo": {
+        "desired_kl": 0.01,
+        "lr_factor": 1.5,
+        "lr_min": 1e-5,
+        "lr_max": 1e-2,
+        "adapt_every": "epoch",
+    },
+    "spo": {},
+    "truly_ppo": {"trigger": "kl", "rollback_coef": None, "kl_delta": 0.03},
+    "trgppo": {"kl_delta": None},
+    "espo": {"max_ratio_deviation": 0.25},
+    "discovered_ppo": {"drift_alpha": 2.0, "drift_beta": 0.6},
+    "rpo": {"rpo_alpha": 0.5},
     "ppo": {"clip_range": 0.2, "target_kl": None},
     "trpo": {
         "target_kl": 0.01,
@@ -61,7 +82,7 @@ def test_variants_come_first_and_the_baselines_are_ppo_and_trpo() -> None:
 @pytest.mark.parametrize("algorithm", VARIANTS.values(), ids=VARIANTS)
 def test_id_is_the_snake_case_of_an_exported_class_and_the_name_of_its_file(algorithm: Algorithm) -> None:
     name = algorithm.cls.__name__
-    words = re.findall(r"[A-Z][a-z]+|[A-Z]+(?=[A-Z]|$)", name)
+    words = re.findall(r"[A-Z][a-z]+|TRGPPO|[A-Z]+(?=PPO$)|[A-Z]+(?=[A-Z]|$)", name)
     assert "_".join(words).lower() == algorithm.id
     assert algorithm.cls.__module__ == f"sb3_ppo_variants.variants.{algorithm.id}"
     assert getattr(sb3_ppo_variants, name) is algorithm.cls
@@ -76,7 +97,8 @@ def test_own_parameters_and_their_defaults(algorithm: Algorithm) -> None:
 @pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
 def test_the_constructor_accepts_the_corners_of_the_search_space(algorithm: Algorithm, corner: int) -> None:
     own = suggest(CornerTrial(corner), algorithm.own_search_space)
-    model = algorithm.cls("MlpPolicy", gym.make("CartPole-v1"), n_steps=64, batch_size=64, **own)
+    env = gym.make("Pendulum-v1" if algorithm.id == "rpo" else "CartPole-v1")  # RPO needs a Gaussian
+    model = algorithm.cls("MlpPolicy", env, n_steps=64, batch_size=64, **own)
     for name in own.keys() - {"clip_range"}:
         assert getattr(model, name) == own[name]
 

@@ -30,12 +30,22 @@ ENVS = [
     "Reacher-v5",
     "InvertedDoublePendulum-v5",
 ]
-ENTRIES = [(algorithm_id, env_id) for algorithm_id in ALGORITHMS for env_id in [*ENVS, "default"]]
+DISCRETE = ["CartPole-v1", "Acrobot-v1", "LunarLander-v3"]
+WITHOUT = {"rpo": DISCRETE}  # RPO shifts the mean of a Gaussian
+
+
+def envs_of(algorithm_id: str) -> list[str]:
+    return [env_id for env_id in ENVS if env_id not in WITHOUT.get(algorithm_id, [])]
+
+
+ENTRIES = [(algorithm_id, env_id) for algorithm_id in ALGORITHMS for env_id in [*envs_of(algorithm_id), "default"]]
 
 # Shared values that a variant does not take from ppo.yml, and why
 DIFFERENCES: dict[tuple[str, str], dict[str, Any]] = {
     # the clip range is steered from a constant start
     ("adaptive_clip_ppo", "CartPole-v1"): {"clip_range": 0.2},
+    # so is the learning rate
+    ("adaptive_lr_ppo", "CartPole-v1"): {"learning_rate": 0.001},
 }
 
 # What ppo.yml and trpo.yml state otherwise than the zoo: a batch as large as the rollout, which SB3 uses there anyway
@@ -52,7 +62,7 @@ def text_of(algorithm_id: str) -> str:
 
 @pytest.mark.parametrize("algorithm_id", ALGORITHMS)
 def test_every_algorithm_has_every_environment_and_a_default(algorithm_id: str) -> None:
-    assert sorted(registered_envs(algorithm_id)) == sorted(ENVS)
+    assert sorted(registered_envs(algorithm_id)) == sorted(envs_of(algorithm_id))
     assert "default" in yaml.safe_load(text_of(algorithm_id))
 
 
@@ -94,8 +104,9 @@ def test_a_model_is_built_from_every_entry(
     env.close()
 
 
-@pytest.mark.parametrize("algorithm_id", ALGORITHMS)
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize(
+    ("algorithm_id", "env_id"), [entry for entry in ENTRIES if entry[1] in ("CartPole-v1", "Pendulum-v1")]
+)
 def test_registered_settings_learn(algorithm_id: str, env_id: str) -> None:
     resolved = Experiment.from_zoo(algorithm_id, env_id, n_envs=2, n_steps=32, batch_size=32)
     model = resolved.make_model(resolved.make_env(seed=0), seed=0, device="cpu")
@@ -106,8 +117,7 @@ def test_registered_settings_learn(algorithm_id: str, env_id: str) -> None:
     assert not th.equal(before, after)
 
 
-@pytest.mark.parametrize("algorithm_id", VARIANTS)
-@pytest.mark.parametrize("env_id", [*ENVS, "default"])
+@pytest.mark.parametrize(("algorithm_id", "env_id"), [entry for entry in ENTRIES if entry[0] in VARIANTS])
 def test_a_variant_shares_the_values_of_ppo_and_adds_all_its_own_parameters(algorithm_id: str, env_id: str) -> None:
     entry = registered_entry(algorithm_id, env_id)
     own = VARIANTS[algorithm_id].own_parameters

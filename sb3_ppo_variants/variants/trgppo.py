@@ -52,7 +52,7 @@ class TrustRegionGuided(UpdateLoop):
     """
 
     limits_step_by: ClassVar[str] = "clip bounds per sample from a KL budget"
-    own_search_space: ClassVar[SearchSpace] = {"kl_delta": FloatRange(0.001, 0.1, log=True)}
+    own_search_space: ClassVar[SearchSpace] = {"clip_range": FloatRange(0.1, 0.4)}  # from which the budget follows
 
     def __init__(self, policy: Any, env: Any, *, kl_delta: float | None = None, **kwargs: Unpack[PPOKwargs]) -> None:
         if kl_delta is not None:

@@ -8,7 +8,7 @@ from stable_baselines3 import PPO
 from typing_extensions import Unpack
 
 from sb3_ppo_variants.engine.array_batch import ArrayBatch, FloatArray
-from sb3_ppo_variants.search_space import FloatRange, SearchSpace
+from sb3_ppo_variants.search_space import Choice, FloatRange, SearchSpace
 from sb3_ppo_variants.training import losses
 from sb3_ppo_variants.training.checks import check_choice, check_number
 from sb3_ppo_variants.training.minibatch import MiniBatch
@@ -53,7 +53,7 @@ class Truly(UpdateLoop):
 
     limits_step_by: ClassVar[str] = "rollback past a KL or ratio trigger"
     own_search_space: ClassVar[SearchSpace] = {
-        "rollback_coef": FloatRange(0.3, 20.0, log=True),
+        "rollback_coef": Choice((None, 0.5, 1.5, 15.0)),
         "kl_delta": FloatRange(0.005, 0.1, log=True),
     }
 
