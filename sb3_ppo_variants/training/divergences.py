@@ -6,6 +6,7 @@ The package measures :math:`KL(\pi_{old} \| \pi_{new})` throughout: states and a
 from typing import TypeVar
 
 import torch as th
+from sb3_contrib.common.maskable.distributions import MaskableMultiCategoricalDistribution
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.distributions import kl_divergence as sb3_kl_divergence
 
@@ -35,7 +36,7 @@ def has_analytic_kl(distribution: Distribution) -> bool:
     makes the callers fall back to :func:`k3`.
     """
     try:
-        sb3_kl_divergence(distribution, distribution)
+        kl_divergence(distribution, distribution)
     except (NotImplementedError, AttributeError, AssertionError):
         return False
     return True
@@ -45,11 +46,16 @@ def kl_divergence(old: Distribution, new: Distribution) -> th.Tensor:
     """Return the exact KL(old||new) per state, summed over action dimensions.
 
     A tanh-squashed Gaussian has the KL of its Gaussian before squashing, since a bijection leaves the KL unchanged;
-    so squashed and state-dependent noise need no estimator.
+    so squashed and state-dependent noise need no estimator. Actions that a mask rules out have probability 0 on both
+    sides, and add nothing.
 
     :param old: distributions of the old policy, one per state
     :param new: distributions of the new policy for the same states
     :return: KL in nats, shape (batch,)
     """
+    if isinstance(old, MaskableMultiCategoricalDistribution):  # SB3's function does not know it
+        assert isinstance(new, MaskableMultiCategoricalDistribution)
+        pairs = zip(old.distributions, new.distributions, strict=True)
+        return th.stack([th.distributions.kl_divergence(*pair) for pair in pairs], dim=1).sum(dim=1)
     per_dimension = sb3_kl_divergence(old, new)
     return per_dimension.reshape(per_dimension.shape[0], -1).sum(dim=1)

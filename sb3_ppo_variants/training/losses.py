@@ -225,9 +225,14 @@ def value_loss(values: th.Tensor, old_values: th.Tensor, returns: th.Tensor, cli
     :param clip_range_vf: how far a value may move from its old one before the loss ignores it, in units of
         the return; None for no clipping
     """
-    if clip_range_vf is not None:
-        values = old_values + th.clamp(values - old_values, -clip_range_vf, clip_range_vf)
-    return F.mse_loss(returns, values)
+    return F.mse_loss(returns, clipped_values(values, old_values, clip_range_vf))
+
+
+def clipped_values(values: th.Tensor, old_values: th.Tensor, clip_range_vf: float | None) -> th.Tensor:
+    """Return the values kept within ``clip_range_vf`` of the old ones, or as they are if it is None."""
+    if clip_range_vf is None:
+        return values
+    return old_values + th.clamp(values - old_values, -clip_range_vf, clip_range_vf)
 
 
 def value_loss_slope(
@@ -255,7 +260,7 @@ def max_clipped_value_loss(
 
     Source: the form of OpenAI baselines' PPO2.
     """
-    clipped = old_values + th.clamp(values - old_values, -clip_range_vf, clip_range_vf)
+    clipped = clipped_values(values, old_values, clip_range_vf)
     return th.max((returns - values) ** 2, (returns - clipped) ** 2).mean()
 
 

@@ -169,7 +169,7 @@ class UpdateLoop(_Base):
     # Hooks ----------------------------------------------------------------------------------------------------------
 
     def _evaluate(self, rollout_data: RolloutBufferSamples) -> MiniBatch:
-        """Evaluate rollout data under the current policy; families override it to add masks or memory.
+        """Evaluate rollout data under the current policy; families override it to take padding away.
 
         Advantages stay raw here.
         """
@@ -177,7 +177,9 @@ class UpdateLoop(_Base):
         if isinstance(self.action_space, spaces.Discrete):
             actions = actions.long().flatten()
         try:
-            values, log_prob, entropy = self.policy.evaluate_actions(rollout_data.observations, actions)
+            values, log_prob, entropy = self.policy.evaluate_actions(
+                rollout_data.observations, actions, **self._policy_arguments(rollout_data)
+            )
         except ValueError as error:
             if not _is_invalid_distribution(error):
                 raise
@@ -195,6 +197,10 @@ class UpdateLoop(_Base):
             clip_range=self._current_clip_range(),
             clip_range_vf=self._current_clip_range_vf(),
         )
+
+    def _policy_arguments(self, rollout_data: RolloutBufferSamples) -> dict[str, Any]:  # noqa: ARG002 -- a hook
+        """Return what the policy needs beside observations and actions to evaluate them; families add to it."""
+        return {}
 
     def _minibatch(self, rollout_data: RolloutBufferSamples) -> MiniBatch:
         """Return the minibatch that the losses see."""

@@ -1,0 +1,155 @@
+"""Variants with memory: an LSTM in actor and critic."""
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch as th
+from sb3_contrib.common.recurrent.buffers import RecurrentRolloutBuffer
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from typing_extensions import Unpack
+
+from sb3_ppo_variants.families.family import Family
+from sb3_ppo_variants.families.padding import without_padding
+from sb3_ppo_variants.training import losses
+from sb3_ppo_variants.training.minibatch import MiniBatch
+from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+
+_MEASURE_CHUNK = 1024  # samples per forward pass over the whole rollout, if no sequence is longer
+
+
+class Recurrent(Family):
+    """The policy remembers: an LSTM stands before actor and critic, and starts afresh with each episode.
+
+    Stands before sb3-contrib's ``RecurrentPPO``, whose policies, buffers and ``predict(observation, state,
+    episode_start)`` stay. Unlike it, ``rollout_buffer_class`` and ``rollout_buffer_kwargs`` are accepted; the class is
+    built as sb3-contrib's ``RecurrentRolloutBuffer``.
+
+    A minibatch holds pieces of sequences, each run from the LSTM state that was stored when it was collected. The KL
+    over the rollout runs each sequence from its start in the rollout, so what the new parameters make of the memory
+    counts in full.
+    """
+
+    rollout_buffer: RecurrentRolloutBuffer
+
+    def __init__(self, policy: Any, env: Any, **kwargs: Unpack[PPOKwargs]) -> None:
+        buffer_class = kwargs.pop("rollout_buffer_class", None)
+        buffer_kwargs = kwargs.pop("rollout_buffer_kwargs", None)
+        set_up = kwargs.get("_init_setup_model", True)
+        kwargs["_init_setup_model"] = False
+        super().__init__(policy, env, **kwargs)
+        # RecurrentPPO's constructor has no such arguments
+        self.rollout_buffer_class = buffer_class
+        self.rollout_buffer_kwargs = buffer_kwargs or {}
+        if set_up:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        if self.rollout_buffer_class is None and not self.rollout_buffer_kwargs:
+            return
+        buffer_class: Any = self.rollout_buffer_class or type(self.rollout_buffer)
+        self.rollout_buffer = buffer_class(
+            self.n_steps,
+            self.observation_space,
+            self.action_space,
+            self.rollout_buffer.hidden_state_shape,
+            self.device,
+            gamma=self.gamma,
+            gae_lambda=self.gae_lambda,
+            n_envs=self.n_envs,
+            **self.rollout_buffer_kwargs,
+        )
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+        *family_arguments: Any,
+    ) -> bool:
+        """Collect as sb3-contrib does; squashed actions reach the environment on its own scale."""
+        if not self.policy.squash_output:
+            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *family_arguments)
+        unscaling = _Unscaling(env, self.policy)
+        try:
+            return super().collect_rollouts(unscaling, callback, rollout_buffer, n_rollout_steps, *family_arguments)
+        finally:
+            unscaling.detach()
+
+    def _policy_arguments(self, rollout_data: RolloutBufferSamples) -> dict[str, Any]:
+        sequences: Any = rollout_data  # sb3-contrib's samples, which are no subclass of SB3's
+        memory = {"lstm_states": sequences.lstm_states, "episode_starts": sequences.episode_starts}
+        return super()._policy_arguments(rollout_data) | memory
+
+    def _evaluate(self, rollout_data: RolloutBufferSamples) -> MiniBatch:
+        sequences: Any = rollout_data
+        # As SB3's buffer gives them; sb3-contrib's leaves MultiBinary actions integers, and crashes on them
+        sequences = sequences._replace(actions=sequences.actions.float())
+        return without_padding(super()._evaluate(sequences), sequences.mask > 1e-8)
+
+    def _value_loss(self, batch: MiniBatch) -> th.Tensor:
+        # SB3's loss of the same value, written as sb3-contrib does: mse_loss rounds its gradient otherwise
+        values = losses.clipped_values(batch.values, batch.old_values, batch.clip_range_vf)
+        return th.mean((batch.returns - values) ** 2)
+
+    def _rollout_chunks(self) -> Generator[RolloutBufferSamples, None, None]:
+        """Yield the rollout in its stored order, cut between sequences only."""
+        buffer = self.rollout_buffer
+        is_first_step = np.zeros((buffer.buffer_size, buffer.n_envs))
+        is_first_step[0] = 1.0
+        env_change = buffer.swap_and_flatten(is_first_step)
+        starts = np.flatnonzero(np.logical_or(buffer.episode_starts, env_change))
+        for begin, end in _chunks(np.append(starts[1:], len(env_change))):
+            samples: Any = buffer._get_samples(np.arange(begin, end), env_change)
+            yield samples
+
+
+def _chunks(ends: npt.NDArray[np.int64]) -> Generator[tuple[int, int], None, None]:
+    """Yield begin and end of chunks of whole sequences: as many as fit, one at least.
+
+    :param ends: where each sequence ends, ascending
+    """
+    begin = 0
+    while begin < ends[-1]:
+        ahead = ends[ends > begin]
+        fitting = ahead[ahead <= begin + _MEASURE_CHUNK]
+        end = int(fitting[-1] if len(fitting) else ahead[0])
+        yield begin, end
+        begin = end
+
+
+class _Unscaling(VecEnvWrapper):
+    """Take the policy's last squashed actions to the environment's scale.
+
+    sb3-contrib's loop clips what the policy gave, which is between -1 and 1, to the environment's bounds, and steps
+    with that. The clipped actions may have lost what is needed here, so the policy's own are taken.
+    """
+
+    def __init__(self, venv: VecEnv, policy: BasePolicy) -> None:
+        super().__init__(venv)
+        self._policy = policy
+        self._hook = policy.register_forward_hook(self._keep)
+
+    def _keep(self, _module: th.nn.Module, _arguments: Any, outputs: tuple[th.Tensor, ...]) -> None:
+        self._squashed = outputs[0].cpu().numpy()
+
+    def detach(self) -> None:
+        """Leave the policy as it was."""
+        self._hook.remove()
+
+    def reset(self) -> VecEnvObs:
+        return self.venv.reset()
+
+    def step_async(self, actions: np.ndarray) -> None:  # noqa: ARG002 -- see the class
+        self.venv.step_async(self._policy.unscale_action(self._squashed))
+
+    def step_wait(self) -> VecEnvStepReturn:
+        return self.venv.step_wait()
