@@ -36,14 +36,16 @@ _RESERVED = ("env", "seed", "_init_setup_model")
 
 
 def registered_entry(algorithm_id: str, env_id: str) -> dict[str, Any]:
-    """Return the zoo entry of an environment as it stands in the algorithm's file, else the ``default`` entry.
+    """Return the zoo entry of an environment as it stands in the algorithm's file.
+
+    Atari games without their own entry have ``atari``, all other environments ``default``.
 
     :param algorithm_id: an id of the registry
     :param env_id: a Gymnasium environment id
     :raises ValueError: if the algorithm is unknown, or has neither an entry for the environment nor a default
     """
     entries = _zoo_file(get_algorithm(algorithm_id).id)
-    for name in (env_id, "default"):
+    for name in (env_id, "atari" if _is_atari(env_id) else "default", "default"):
         if name in entries:
             return copy.deepcopy(entries[name])
     raise ValueError(f"zoo_configs/{algorithm_id}.yml has no entry for {env_id!r} and no default: add one.")
@@ -55,7 +57,7 @@ def registered_envs(algorithm_id: str) -> list[str]:
     :param algorithm_id: an id of the registry
     :raises ValueError: if the algorithm is unknown
     """
-    return [name for name in _zoo_file(get_algorithm(algorithm_id).id) if name != "default"]
+    return [name for name in _zoo_file(get_algorithm(algorithm_id).id) if name not in ("atari", "default")]
 
 
 def model_from_zoo(cls: type[OnPolicyAlgorithm], env_id: str, **overrides: Any) -> OnPolicyAlgorithm:
@@ -74,7 +76,7 @@ def model_from_zoo(cls: type[OnPolicyAlgorithm], env_id: str, **overrides: Any) 
     algorithm_id = _nearest_registered(cls)
     accepted = _accepted_keys(ALGORITHMS[algorithm_id].cls)
     only_here = {key: overrides.pop(key) for key in list(overrides) if key not in accepted}
-    _check_keys(only_here, _accepted_keys(cls), f"overrides of {cls.__name__} on {env_id}")
+    check_keys(only_here, _accepted_keys(cls), f"overrides of {cls.__name__} on {env_id}")
     experiment = Experiment.from_zoo(algorithm_id, env_id, **overrides)
     env = experiment.make_env(seed=seed)
     try:
@@ -106,7 +108,7 @@ class Experiment:
     def __post_init__(self) -> None:
         """Check everything that can be wrong before any work is done."""
         object.__setattr__(self, "entry", copy.deepcopy(dict(self.entry)))
-        _check_keys(self.entry, _accepted_keys(get_algorithm(self.algorithm_id).cls), self._name)
+        check_keys(self.entry, _accepted_keys(get_algorithm(self.algorithm_id).cls), self._name)
         _check_env_id(self.env_id)
         for key in ("n_envs", "n_timesteps", "frame_stack"):
             if self.entry.get(key) is not None:
@@ -128,8 +130,8 @@ class Experiment:
         """
         accepted = _accepted_keys(get_algorithm(algorithm_id).cls)
         entry = registered_entry(algorithm_id, env_id)
-        _check_keys(entry, accepted, f"entry {env_id} of zoo_configs/{algorithm_id}.yml")
-        _check_keys(overrides, accepted, f"overrides of {algorithm_id} on {env_id}")
+        check_keys(entry, accepted, f"entry {env_id} of zoo_configs/{algorithm_id}.yml")
+        check_keys(overrides, accepted, f"overrides of {algorithm_id} on {env_id}")
         return cls(algorithm_id, env_id, entry | overrides)
 
     @property
@@ -196,7 +198,7 @@ class Experiment:
         """
         algorithm = get_algorithm(self.algorithm_id)
         accepted = [key for key in _accepted_keys(algorithm.cls) if key not in (*ENVIRONMENT_KEYS, "gamma")]
-        _check_keys(constructor_kwargs, accepted, f"arguments of make_model for {self.algorithm_id}")
+        check_keys(constructor_kwargs, accepted, f"arguments of make_model for {self.algorithm_id}")
         return algorithm.cls(env=env, seed=seed, **(self.hyperparameters() | constructor_kwargs))
 
     def hyperparameters(self) -> dict[str, Any]:
@@ -212,7 +214,7 @@ class Experiment:
             if key in ENVIRONMENT_KEYS:
                 continue
             if key in SCHEDULE_KEYS:
-                resolved[key] = _schedule(value, self._where(key))
+                resolved[key] = resolve_schedule(value, self._where(key))
             else:
                 _check_number_is_no_text(value, parameters[key].default, self._where(key))
                 resolved[key] = value
@@ -242,7 +244,7 @@ class Experiment:
             return {} if value else None
         kwargs = self._mapping("normalize")
         accepted = [name for name in constructor_parameters(VecNormalize) if name not in ("venv", "training", "gamma")]
-        _check_keys(kwargs, accepted, self._where("normalize"))
+        check_keys(kwargs, accepted, self._where("normalize"))
         return kwargs
 
     def _wrappers(self, key: str) -> list[tuple[Callable[..., Any], dict[str, Any]]]:
@@ -272,6 +274,11 @@ def _zoo_file(algorithm_id: str) -> dict[str, dict[str, Any]]:
     return entries
 
 
+def _is_atari(env_id: str) -> bool:
+    spec = gym.registry.get(env_id)
+    return spec is not None and "AtariEnv" in str(spec.entry_point)
+
+
 def _nearest_registered(cls: type[OnPolicyAlgorithm]) -> str:
     ids = {algorithm.cls: algorithm.id for algorithm in ALGORITHMS.values()}
     for ancestor in cls.__mro__:
@@ -285,7 +292,14 @@ def _accepted_keys(cls: type[OnPolicyAlgorithm]) -> list[str]:
     return [*ENVIRONMENT_KEYS, *(name for name in constructor_parameters(cls) if name not in _RESERVED)]
 
 
-def _check_keys(given: Mapping[str, Any], accepted: list[str], where: str) -> None:
+def check_keys(given: Mapping[str, Any], accepted: list[str], where: str) -> None:
+    """Refuse keys that nothing reads.
+
+    :param given: what a user wrote
+    :param accepted: the keys that are read
+    :param where: names the place in the message
+    :raises ValueError: at the first other key, with near matches
+    """
     for key in given:
         if key not in accepted:
             near = get_close_matches(str(key), accepted, n=2)
@@ -308,8 +322,13 @@ def _positive_int(value: Any, where: str) -> int:
     return int(value)
 
 
-def _schedule(value: Any, where: str) -> Any:
-    """Resolve ``"lin_x"`` and ``"const_x"``; numbers, None and callables pass."""
+def resolve_schedule(value: Any, where: str) -> Any:
+    """Resolve ``"lin_x"`` and ``"const_x"``; numbers, None and callables pass.
+
+    :param value: what a zoo entry holds
+    :param where: names the place in the message
+    :raises ValueError: if it is another text
+    """
     if not isinstance(value, str):
         return value
     kind, _, number = value.partition("_")
