@@ -10,11 +10,14 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import nn
+from torch.distributions import Bernoulli, Categorical, Distribution, Normal, kl_divergence
 
+from sb3_ppo_variants import UpdateLoop
 from sb3_ppo_variants.testing import BOX, DICT, DISCRETE, IMAGE, MULTI_BINARY, MULTI_DISCRETE, VECTOR, make_env
 
 
@@ -154,3 +157,74 @@ def assert_same_run(ours: Run, theirs: Run) -> None:
     for our_dump, their_dump in zip(ours.logs, theirs.logs, strict=True):
         expected = {key: value for key, value in their_dump.items() if not key.startswith("time/")}
         np.testing.assert_equal({key: our_dump.get(key) for key in expected}, expected)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One update as seen from outside: recomputed in float64 from copies of the policy."""
+
+    kl: float
+    gain: float
+    changed: frozenset[str]  # names of the tensors that are not bitwise the old ones
+    ratio: np.ndarray
+    logs: dict[str, Any]
+
+
+class Auditing(UpdateLoop):
+    """Audits each of its updates."""
+
+    audits: list[Audit]
+
+    def learn(self, *arguments: Any, **kwargs: Any) -> Any:
+        self.audits = []
+        return super().learn(*arguments, **kwargs)
+
+    def train(self) -> None:
+        old = self._copy_of_the_policy()
+        super().train()
+        self.audits.append(self._audit(old, self._copy_of_the_policy()))
+
+    def _copy_of_the_policy(self) -> ActorCriticPolicy:
+        policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
+        policy.load_state_dict(self.policy.state_dict())
+        policy.set_training_mode(False)
+        return policy
+
+    @th.no_grad()
+    def _audit(self, old: ActorCriticPolicy, new: ActorCriticPolicy) -> Audit:
+        buffer = self.rollout_buffer  # flattened by the update
+        observations, actions = th.as_tensor(buffer.observations), th.as_tensor(buffer.actions).double()
+        before, after = distributions(old, observations), distributions(new, observations)
+        kl = sum(kl_divergence(p, q).reshape(len(actions), -1).sum(dim=1) for p, q in zip(before, after, strict=True))
+        ratio = th.exp(log_prob(after, actions) - log_prob(before, actions))
+        advantages = th.as_tensor(buffer.advantages).double().flatten()
+        gain = (ratio - 1) * (advantages - advantages.mean()) / advantages.std()
+        new_state = new.state_dict()
+        changed = frozenset(name for name, tensor in old.state_dict().items() if not th.equal(tensor, new_state[name]))
+        logs = dict(self.logger.name_to_value)
+        return Audit(kl.mean().item(), gain.mean().item(), changed, ratio.numpy(), logs)
+
+
+def audited(cls: type[UpdateLoop]) -> type[Auditing]:
+    """Return ``cls`` with :attr:`Auditing.audits`."""
+    return type(cls.__name__, (Auditing, cls), {})
+
+
+def distributions(policy: ActorCriticPolicy, observations: th.Tensor) -> list[Distribution]:
+    """Return PyTorch's distributions of the actions in float64, one per independent part."""
+    inner = policy.get_distribution(observations).distribution
+    return [in_float64(part) for part in (inner if isinstance(inner, list) else [inner])]
+
+
+def in_float64(distribution: Distribution) -> Distribution:
+    if isinstance(distribution, Normal):
+        return Normal(distribution.loc.double(), distribution.scale.double())
+    return type(distribution)(logits=distribution.logits.double())
+
+
+def log_prob(parts: list[Distribution], actions: th.Tensor) -> th.Tensor:
+    if isinstance(parts[0], (Normal, Bernoulli)):
+        return parts[0].log_prob(actions).sum(dim=1)
+    assert isinstance(parts[0], Categorical)
+    columns = actions.reshape(len(actions), -1).unbind(dim=1)
+    return sum((part.log_prob(column) for part, column in zip(parts, columns, strict=True)), th.zeros(len(actions)))
