@@ -107,6 +107,8 @@ def rank(
     ] = None,
 ) -> None:
     """Tune each algorithm, re-train its best configuration on held-out seeds, rank. The same command resumes."""
+    if sys.platform == "win32":
+        raise ValueError("rank runs on Linux and macOS; on Windows, run it inside WSL")
     try:
         from sb3_ppo_variants.tuning.rank import rank as run_study
     except ModuleNotFoundError as error:

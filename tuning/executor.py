@@ -23,7 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-_MAX_BREAKAGES = 3
+_MAX_BREAKAGES = 2
 
 
 class WorkerDiedError(RuntimeError):

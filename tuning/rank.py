@@ -16,7 +16,7 @@ from .results import TABLE_HEADER, Ranking, make_ranking, table_row, write_resul
 from .store import CellStore, FolderLock
 from .study import Study, load_study
 from .track import Track
-from .trial_log import TrialLog, open_storage
+from .trial_log import TrialLog, open_storage, storage_errors
 
 
 def rank(
@@ -41,6 +41,7 @@ def rank(
     :param storage: Optuna storage URL; SQLite in ``out`` by default
     :param console: where progress and the table are shown
     :raises ValueError: something is wrong with the arguments, before any work
+    :raises OSError: results or storage cannot be written
     :raises KeyboardInterrupt: Ctrl-C, with everything stopped and saved
     """
     workers = default_workers() if workers is None else workers
@@ -54,9 +55,10 @@ def rank(
         protocol = protocol_of(name, study)
         pin_protocol(folder, protocol)
         url = storage or f"sqlite:///{(folder / 'study.db').resolve()}"
-        tracks = make_tracks(study, f"{name}-{protocol_digest(protocol)}", url)
-        console.print(f"{name}: {len(tracks)} studies, {workers} workers, results in {folder}", highlight=False)
-        _run(tracks, folder, workers, console)
+        with storage_errors(url):
+            tracks = make_tracks(study, f"{name}-{protocol_digest(protocol)}", url)
+            console.print(f"{name}: {len(tracks)} studies, {workers} workers, results in {folder}", highlight=False)
+            _run(tracks, folder, workers, console)
         ranking = make_ranking(tracks, protocol, study.seed)
         write_results(folder, ranking, tracks)
     show(ranking, console)

@@ -1,7 +1,8 @@
 """The Optuna study of one (algorithm, environment): a record that dashboards and samplers can read."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
@@ -22,8 +23,24 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         return optuna.storages.RDBStorage(url)
-    except (OptunaError, SQLAlchemyError, ImportError) as error:
-        raise ValueError(f"storage {url} cannot be opened: {' '.join(str(error).split())}") from error
+    except ImportError as error:
+        raise ValueError(f"storage {url} cannot be opened: {error}") from error
+
+
+@contextmanager
+def storage_errors(url: str) -> Iterator[None]:
+    """Turn what the database complains about into one line with the remedy.
+
+    :param url: named in the message
+    :raises OSError: the storage cannot be read or written
+    """
+    try:
+        yield
+    except (OptunaError, SQLAlchemyError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise OSError(
+            f"storage {url} cannot be used: {reason}. If it is damaged, remove it: it is written again from the cells"
+        ) from error
 
 
 class TrialLog:

@@ -215,8 +215,6 @@ def test_nothing_is_written_when_the_arguments_are_wrong(study: Path, tmp_path: 
         with pytest.raises(ValueError, match=r"workers|tropo|Pong|seed"):
             rank(str(study), out=tmp_path / "out", **wrong)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(ValueError, match="storage nosuch:// cannot be opened"):
-        rank(str(study), out=tmp_path / "out", storage="nosuch://")
 
 
 def test_results_go_to_a_folder_named_after_the_study(
@@ -235,6 +233,16 @@ def test_another_storage_can_be_given(study: Path, tmp_path: Path, monkeypatch: 
         rank(str(study), out=tmp_path / "out", storage=f"sqlite:///{tmp_path / 'elsewhere.db'}")
     assert (tmp_path / "elsewhere.db").exists()
     assert not (tmp_path / "out" / "study.db").exists()
+
+
+def test_a_storage_that_cannot_be_used_is_named_with_the_remedy(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_text("this is no database, and has never been one" * 100)
+    with pytest.raises(OSError, match=r"study.db cannot be used: .*remove it: it is written again from the cells"):
+        rank(str(study), out=tmp_path)
+    with pytest.raises(OSError, match="storage nosuch:// cannot be used"):
+        rank(str(study), out=tmp_path, storage="nosuch://")
+    with pytest.raises(ValueError, match=r"storage mysql://nowhere/at.all cannot be opened: .*(MySQLdb|install)"):
+        rank(str(study), out=tmp_path, storage="mysql://nowhere/at.all")
 
 
 def test_workers_are_the_cpus_by_default() -> None:
