@@ -90,6 +90,11 @@ class OldDistribution:
         """Return some of the rows."""
         return OldDistribution(self.outputs[index], self.std)
 
+    def in_float64(self) -> "OldDistribution":
+        """Return the distributions in float64, in which a KL near zero keeps its digits."""
+        std = None if self.std is None else self.std.astype(np.float64)
+        return OldDistribution(self.outputs.astype(np.float64), std)
+
 
 def _log_softmax(logits: FloatArray) -> FloatArray:
     # ufunc.reduce spares the wrappers of .max() and .sum(), which cost more than the arithmetic here
@@ -282,8 +287,10 @@ class DiagGaussianHead(Head):
         return -0.5 * np.einsum("bd,bd->b", self._z, self._z) - self._log_std.dtype.type(constant)
 
     def sample(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:  # noqa: D102
+        # PyTorch's exp, for the same bits as SB3's actions
+        std = th.exp(th.from_numpy(self._log_std)).numpy()
         noise = th.normal(th.zeros(outputs.shape), th.ones(outputs.shape)).numpy()
-        actions = outputs + noise * np.exp(self._log_std)
+        actions = outputs + noise * std
         return actions, self.forward(outputs, actions)
 
     def mean_entropy(self) -> float:  # noqa: D102

@@ -93,6 +93,7 @@ class NumpyEngine:
         self._actor = _mlp(actor_modules, self._actor_group)
         self._critic = _mlp(critic_modules, self._critic_group)
         self._head = _head(policy, self._actor_group)
+        self._mean_modules = actor_modules if isinstance(self._head, DiagGaussianHead) else None
         self._actor_adam = Adam(self._actor_group)
         self._critic_adam = Adam(self._critic_group)
         self.dtype = self._actor_group.values.dtype
@@ -122,10 +123,19 @@ class NumpyEngine:
         :param observations: shape (environments, ...)
         """
         x = self._flat(observations)
-        outputs = self._actor.forward(x)
+        outputs = self._actor.forward(x) if self._mean_modules is None else self._mean(x)
         actions, log_probs = self._head.sample(outputs)
         values = self._critic.forward(x).copy()  # the workspace is overwritten by the next pass
         return actions, th.from_numpy(values), th.from_numpy(log_probs), th.from_numpy(x)
+
+    @th.no_grad()
+    def _mean(self, x: FloatArray) -> FloatArray:
+        """Run the actor in PyTorch: the bits of a continuous action decide what the environment does with it."""
+        assert self._mean_modules is not None
+        hidden = th.from_numpy(x)
+        for module in self._mean_modules:
+            hidden = module.forward(hidden)
+        return hidden.numpy()
 
     def values(self, observations: FloatArray) -> FloatArray:
         """Return the critic's values, shape (batch,)."""
@@ -289,7 +299,7 @@ class NumpyEngine:
         rollout, model = self._rollout, self._model
         outputs = self._actor.forward(rollout.observations)
         log_ratio = self._head.forward(outputs, rollout.actions) - rollout.old_log_prob
-        kl = self._head.kl(rollout.old, outputs)
+        kl = self._head.kl(rollout.old.in_float64(), outputs.astype(np.float64))
         advantages = rollout.advantages
         if model.normalize_advantage:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
