@@ -3,12 +3,15 @@ r"""Divergences between the policy that collected the rollout (old) and the poli
 The package measures :math:`KL(\pi_{old} \| \pi_{new})` throughout: states and actions come from the old policy.
 """
 
+import copy
 from typing import TypeVar
 
 import torch as th
 from sb3_contrib.common.maskable.distributions import MaskableMultiCategoricalDistribution
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.distributions import kl_divergence as sb3_kl_divergence
+from torch.distributions import Bernoulli, Categorical, Normal
+from torch.distributions import Distribution as TorchDistribution
 
 from sb3_ppo_variants.engine.array_batch import FloatArray
 
@@ -59,3 +62,27 @@ def kl_divergence(old: Distribution, new: Distribution) -> th.Tensor:
         return th.stack([th.distributions.kl_divergence(*pair) for pair in pairs], dim=1).sum(dim=1)
     per_dimension = sb3_kl_divergence(old, new)
     return per_dimension.reshape(per_dimension.shape[0], -1).sum(dim=1)
+
+
+def in_float64(distribution: Distribution) -> Distribution:
+    """Return an action distribution in float64, in which a KL near zero keeps its digits.
+
+    :param distribution: any; parts that are not PyTorch's Normal, Categorical or Bernoulli keep their precision
+    """
+    raised = copy.copy(distribution)
+    for name in ("distribution", "distributions"):  # sb3-contrib's masked MultiCategorical has the plural
+        inner = getattr(distribution, name, None)
+        if isinstance(inner, list):
+            setattr(raised, name, [_part_in_float64(part) for part in inner])
+        elif inner is not None:
+            setattr(raised, name, _part_in_float64(inner))
+    return raised
+
+
+def _part_in_float64(part: TorchDistribution) -> TorchDistribution:
+    if isinstance(part, Normal):
+        return Normal(part.loc.double(), part.scale.double())
+    if isinstance(part, (Categorical, Bernoulli)):
+        kind = Categorical if isinstance(part, Categorical) else Bernoulli
+        return kind(logits=part.logits.double())
+    return part

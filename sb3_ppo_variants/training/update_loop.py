@@ -394,7 +394,9 @@ class UpdateLoop(_Base):
         leaf = new.log_prob.clone().requires_grad_()
         (gradient,) = th.autograd.grad(self._surrogate(replace(new, log_prob=leaf)).sum(), leaf)
         analytic = divergences.has_analytic_kl(old.distribution)
-        return new.kl, (new.ratio - 1) * advantages, new.ratio, (gradient != 0).float(), analytic
+        pair = (divergences.in_float64(batch.distribution) for batch in (old, new))
+        kl = divergences.kl_divergence(*pair) if analytic else new.kl
+        return kl, (new.ratio - 1) * advantages, new.ratio, (gradient != 0).float(), analytic
 
     def _normalised_over_rollout(self, advantages: th.Tensor) -> th.Tensor:
         if not self.normalize_advantage:

@@ -15,7 +15,7 @@ from sb3_ppo_variants.training.update_loop import StopPoint, UpdateLoop
 
 # A single minibatch estimates the KL with noise: leave it SB3's headroom, the backtracking holds the bound
 _STOP_HEADROOM = 1.5
-# The KL is computed in float32: stay this far inside, so that the promise holds however it is measured again
+# The networks compute in float32: stay this far inside, so that the promise holds however the KL is measured again
 _ROUNDING_MARGIN = 1e-3
 
 
