@@ -18,7 +18,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import ConstantSchedule, LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecNormalize
 
-from sb3_ppo_variants.registry import ALGORITHMS, constructor_parameters, get_algorithm
+from sb3_ppo_variants.registry import ALGORITHMS, FAMILIES, constructor_parameters, get_algorithm
 from sb3_ppo_variants.training.policy_kwargs import resolve_policy_kwargs
 
 ENVIRONMENT_KEYS = (
@@ -44,11 +44,12 @@ def registered_entry(algorithm_id: str, env_id: str) -> dict[str, Any]:
     :param env_id: a Gymnasium environment id
     :raises ValueError: if the algorithm is unknown, or has neither an entry for the environment nor a default
     """
-    entries = _zoo_file(get_algorithm(algorithm_id).id)
+    config = get_algorithm(algorithm_id).config
+    entries = _zoo_file(config)
     for name in (env_id, "atari" if _is_atari(env_id) else "default", "default"):
         if name in entries:
             return copy.deepcopy(entries[name])
-    raise ValueError(f"zoo_configs/{algorithm_id}.yml has no entry for {env_id!r} and no default: add one.")
+    raise ValueError(f"zoo_configs/{config}.yml has no entry for {env_id!r} and no default: add one.")
 
 
 def registered_envs(algorithm_id: str) -> list[str]:
@@ -57,7 +58,7 @@ def registered_envs(algorithm_id: str) -> list[str]:
     :param algorithm_id: an id of the registry
     :raises ValueError: if the algorithm is unknown
     """
-    return [name for name in _zoo_file(get_algorithm(algorithm_id).id) if name not in ("atari", "default")]
+    return [name for name in _zoo_file(get_algorithm(algorithm_id).config) if name not in ("atari", "default")]
 
 
 def model_from_zoo(cls: type[OnPolicyAlgorithm], env_id: str, **overrides: Any) -> OnPolicyAlgorithm:
@@ -74,7 +75,7 @@ def model_from_zoo(cls: type[OnPolicyAlgorithm], env_id: str, **overrides: Any) 
     """
     seed = overrides.pop("seed", None)
     algorithm_id = _nearest_registered(cls)
-    accepted = _accepted_keys(ALGORITHMS[algorithm_id].cls)
+    accepted = _accepted_keys(get_algorithm(algorithm_id).cls)
     only_here = {key: overrides.pop(key) for key in list(overrides) if key not in accepted}
     check_keys(only_here, _accepted_keys(cls), f"overrides of {cls.__name__} on {env_id}")
     experiment = Experiment.from_zoo(algorithm_id, env_id, **overrides)
@@ -128,9 +129,10 @@ class Experiment:
         :param overrides: zoo keys and constructor arguments
         :raises ValueError: as the class, or if nothing is registered
         """
-        accepted = _accepted_keys(get_algorithm(algorithm_id).cls)
+        algorithm = get_algorithm(algorithm_id)
+        accepted = _accepted_keys(algorithm.cls)
         entry = registered_entry(algorithm_id, env_id)
-        check_keys(entry, accepted, f"entry {env_id} of zoo_configs/{algorithm_id}.yml")
+        check_keys(entry, accepted, f"entry {env_id} of zoo_configs/{algorithm.config}.yml")
         check_keys(overrides, accepted, f"overrides of {algorithm_id} on {env_id}")
         return cls(algorithm_id, env_id, entry | overrides)
 
@@ -266,9 +268,9 @@ class _Chain:
 
 
 @cache
-def _zoo_file(algorithm_id: str) -> dict[str, dict[str, Any]]:
-    """Read an algorithm's file; the caller must not change what it gets."""
-    path = resources.files("sb3_ppo_variants.zoo_configs").joinpath(f"{algorithm_id}.yml")
+def _zoo_file(config: str) -> dict[str, dict[str, Any]]:
+    """Read a file of hyperparameters; the caller must not change what it gets."""
+    path = resources.files("sb3_ppo_variants.zoo_configs").joinpath(f"{config}.yml")
     entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert isinstance(entries, dict)
     return entries
@@ -280,11 +282,11 @@ def _is_atari(env_id: str) -> bool:
 
 
 def _nearest_registered(cls: type[OnPolicyAlgorithm]) -> str:
-    ids = {algorithm.cls: algorithm.id for algorithm in ALGORITHMS.values()}
+    ids = {algorithm.cls: algorithm.id for algorithm in (*ALGORITHMS.values(), *FAMILIES.values())}
     for ancestor in cls.__mro__:
         if ancestor in ids:
             return ids[ancestor]
-    names = ", ".join(registered.__name__ for registered in ids)
+    names = ", ".join(algorithm.cls.__name__ for algorithm in ALGORITHMS.values())
     raise ValueError(f"No hyperparameters are registered for {cls.__name__}: derive it from one of {names}.")
 
 

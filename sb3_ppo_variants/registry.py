@@ -1,8 +1,8 @@
-"""Algorithm id -> class, for all that this package trains, tunes and ranks: its variants and two baselines."""
+"""Algorithm id -> class, for all that this package trains, tunes and ranks: variants, their forms, two baselines."""
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +11,7 @@ from sb3_contrib import TRPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from sb3_ppo_variants import families
 from sb3_ppo_variants.search_space import Choice, FloatRange, IntRange, SearchSpace
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 from sb3_ppo_variants.variants.adaptive_clip_ppo import AdaptiveClipPPO
@@ -31,11 +32,12 @@ from sb3_ppo_variants.variants.trust_region_ppo import TrustRegionPPO
 class Algorithm:
     """A class under the id that configs, studies and the command line use.
 
-    :param id: snake_case name, also the name of the file in ``zoo_configs``
+    :param id: snake_case name
     :param cls: the class itself
     :param limits_step_by: a few words for tables
     :param own_search_space: ranges of the parameters that tuning adds to the shared ones
     :param is_baseline: True for SB3's PPO and sb3-contrib's TRPO
+    :param variant_id: id of the variant that this is a form of, with masks or memory; None for all others
     """
 
     id: str
@@ -43,6 +45,12 @@ class Algorithm:
     limits_step_by: str
     own_search_space: SearchSpace
     is_baseline: bool
+    variant_id: str | None = None
+
+    @property
+    def config(self) -> str:
+        """Name of the file in ``zoo_configs``, without its ending: a variant's forms share its file."""
+        return self.variant_id or self.id
 
     @property
     def own_parameters(self) -> dict[str, Any]:
@@ -83,9 +91,10 @@ def get_algorithm(algorithm_id: str) -> Algorithm:
     :param algorithm_id: such as ``"adaptive_clip_ppo"``
     :raises ValueError: if there is none
     """
-    if algorithm_id in ALGORITHMS:
-        return ALGORITHMS[algorithm_id]
-    near = get_close_matches(algorithm_id, ALGORITHMS, n=3)
+    for registered in (ALGORITHMS, FAMILIES):
+        if algorithm_id in registered:
+            return registered[algorithm_id]
+    near = get_close_matches(algorithm_id, [*ALGORITHMS, *FAMILIES], n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(ALGORITHMS)}."
     raise ValueError(f"Unknown algorithm {algorithm_id!r}: {hint}")
 
@@ -104,6 +113,11 @@ def _explicit_parameters(cls: type) -> dict[str, inspect.Parameter]:
 
 def _variant(algorithm_id: str, cls: type[UpdateLoop]) -> Algorithm:
     return Algorithm(algorithm_id, cls, cls.limits_step_by, cls.own_search_space, is_baseline=False)
+
+
+def _form(family: str, variant: Algorithm) -> Algorithm:
+    cls = getattr(families, f"{''.join(word.capitalize() for word in family.split('_'))}{variant.cls.__name__}")
+    return replace(variant, id=f"{family}_{variant.id}", cls=cls, variant_id=variant.id)
 
 
 _PPO_SEARCH_SPACE: SearchSpace = {
@@ -142,3 +156,11 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType({algorithm.id: algorithm 
 VARIANTS: Mapping[str, Algorithm] = MappingProxyType(
     {algorithm.id: algorithm for algorithm in _REGISTERED if not algorithm.is_baseline}
 )
+FAMILIES: Mapping[str, Algorithm] = MappingProxyType(
+    {
+        form.id: form
+        for family in ("maskable", "recurrent", "maskable_recurrent")
+        for form in (_form(family, variant) for variant in VARIANTS.values())
+    }
+)
+"""The variants with action masks, with memory, and with both: ``maskable_clip_ppo``, ``recurrent_clip_ppo``, ..."""

@@ -19,7 +19,7 @@ from sb3_ppo_variants.families.policies import (
     MaskableRecurrentActorCriticPolicy,
     MaskableRecurrentMultiInputActorCriticPolicy,
 )
-from sb3_ppo_variants.families.recurrent import Recurrent
+from sb3_ppo_variants.families.recurrent import Recurrent, with_short_names
 
 
 class MaskableRecurrent(Maskable, Recurrent):
@@ -34,11 +34,13 @@ class MaskableRecurrent(Maskable, Recurrent):
     :raises ValueError: as :class:`Maskable`, or if the policy class knows no masks
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
-        "MlpLstmPolicy": MaskableRecurrentActorCriticPolicy,
-        "CnnLstmPolicy": MaskableRecurrentActorCriticCnnPolicy,
-        "MultiInputLstmPolicy": MaskableRecurrentMultiInputActorCriticPolicy,
-    }
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = with_short_names(
+        {
+            "MlpLstmPolicy": MaskableRecurrentActorCriticPolicy,
+            "CnnLstmPolicy": MaskableRecurrentActorCriticCnnPolicy,
+            "MultiInputLstmPolicy": MaskableRecurrentMultiInputActorCriticPolicy,
+        }
+    )
     policy: MaskableRecurrentActorCriticPolicy
 
     def _setup_model(self) -> None:

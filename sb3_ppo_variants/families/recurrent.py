@@ -1,11 +1,12 @@
 """Variants with memory: an LSTM in actor and critic."""
 
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Generator, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch as th
+from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.buffers import RecurrentRolloutBuffer
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
@@ -24,6 +25,11 @@ from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
 _MEASURE_CHUNK = 1024  # samples per forward pass over the whole rollout, if no sequence is longer
 
 
+def with_short_names(aliases: Mapping[str, type[BasePolicy]]) -> dict[str, type[BasePolicy]]:
+    """Add ``MlpPolicy`` for ``MlpLstmPolicy`` and so on, so that one zoo entry serves a variant and all its forms."""
+    return {name.replace("Lstm", ""): policy for name, policy in aliases.items()} | dict(aliases)
+
+
 class Recurrent(Family):
     """The policy remembers: an LSTM stands before actor and critic, and starts afresh with each episode.
 
@@ -36,6 +42,8 @@ class Recurrent(Family):
     counts in full.
     """
 
+    # The short names of all other classes mean the same: there is no policy without memory here
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = with_short_names(RecurrentPPO.policy_aliases)
     rollout_buffer: RecurrentRolloutBuffer
 
     def __init__(self, policy: Any, env: Any, **kwargs: Unpack[PPOKwargs]) -> None:

@@ -1,0 +1,70 @@
+"""Evaluation of every model of the package: the masks of the environment reach those that know masks."""
+
+from typing import Any, cast
+
+import gymnasium as gym
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.evaluation import evaluate_policy as evaluate_without_masks
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from sb3_ppo_variants.families import MaskableRecurrent
+
+
+def evaluate_policy(model: BaseAlgorithm, env: gym.Env[Any, Any] | VecEnv, **arguments: Any) -> Any:
+    """Evaluate as SB3's function of this name does, with action masks where the model knows them.
+
+    sb3-contrib's function for masks forgets the state of a recurrent policy at every step; this one keeps it.
+
+    :param model: a model of this package, SB3 or sb3-contrib
+    :param env: the environment to evaluate in
+    :param arguments: SB3's: ``n_eval_episodes``, ``deterministic``, ``return_episode_rewards``, ...
+    :return: as SB3's: mean and standard deviation of the return, or returns and lengths of all episodes
+    :raises ValueError: if the model knows masks and the environment has none
+    """
+    vec_env = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+    return evaluate_without_masks(with_masks(model, vec_env), vec_env, **arguments)
+
+
+class MaskedEvalCallback(EvalCallback):
+    """SB3's ``EvalCallback``, with action masks where the model knows them.
+
+    :raises ValueError: when training starts, if the model knows masks and the environment has none
+    """
+
+    def init_callback(self, model: BaseAlgorithm) -> None:
+        """Take the model, and show it the masks of the evaluation environment."""
+        super().init_callback(with_masks(model, self.eval_env))
+
+
+def with_masks(model: BaseAlgorithm, env: VecEnv) -> BaseAlgorithm:
+    """Return a model whose ``predict`` gets the masks of ``env``, for code that knows nothing of masks.
+
+    :param model: any model; one that knows no masks is returned as it is
+    :param env: the environment whose observations ``predict`` will be given
+    :raises ValueError: if the model knows masks and the environment has none
+    """
+    if not isinstance(model, (MaskablePPO, MaskableRecurrent)):
+        return model
+    if not is_masking_supported(env):
+        raise ValueError(
+            f"{type(model).__name__} asks for action masks, and the environment has no method action_masks: give it "
+            "one, or wrap it in sb3_contrib's ActionMasker. To evaluate without masks, use SB3's evaluate_policy."
+        )
+    return cast(BaseAlgorithm, _WithMasks(model, env))
+
+
+class _WithMasks:
+    """Everything of a model, but a ``predict`` that asks the environment for masks."""
+
+    def __init__(self, model: BaseAlgorithm, env: VecEnv) -> None:
+        self._model = model
+        self._env = env
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def predict(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._model.predict(*arguments, **(keywords | {"action_masks": get_action_masks(self._env)}))
