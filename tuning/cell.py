@@ -21,6 +21,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 from sb3_ppo_variants.experiment import Experiment
+from sb3_ppo_variants.registry import get_algorithm
 
 CELL_SCHEMA = 1
 """Raised whenever the same cell would give another result: old files are then not taken for new ones."""
@@ -156,7 +157,7 @@ def _train_and_evaluate(cell: Cell) -> CellResult:
     training_env = experiment.make_env(seed=cell.seed)
     evaluation_env = experiment.make_env(seed=cell.evaluation.seed, n_envs=cell.evaluation.episodes, training=False)
     try:
-        model = experiment.make_model(training_env, seed=cell.seed, device="cpu", verbose=0)
+        model = experiment.make_model(training_env, seed=cell.seed, device="cpu", verbose=0, **_engine(cell))
         steps = whole_rollouts(cell.steps, model)
         curve = LearningCurve(evaluation_env, cell.evaluation, steps)
         started = time.perf_counter()
@@ -175,6 +176,13 @@ def _train_and_evaluate(cell: Cell) -> CellResult:
         seconds=seconds,
         versions=package_versions(),
     )
+
+
+def _engine(cell: Cell) -> dict[str, str]:
+    """Run the variants on the fastest engine for their model, unless the entry names one."""
+    if get_algorithm(cell.algorithm).is_baseline or "engine" in cell.entry:
+        return {}
+    return {"engine": "auto"}
 
 
 def whole_rollouts(steps: int, model: OnPolicyAlgorithm) -> int:
