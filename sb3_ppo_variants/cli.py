@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sb3_ppo_variants.zoo.commands import COMMANDS as ZOO_COMMANDS
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="ppo-variants",
-    help="PPO variants for Stable-Baselines3: list, tune and rank them.",
+    help="PPO variants for Stable-Baselines3: list, tune and rank them, train and watch them as with rl_zoo3.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -55,7 +57,13 @@ def list_algorithms() -> None:
 
     from sb3_ppo_variants.registry import ALGORITHMS
 
-    Console().print(_algorithm_table(list(ALGORITHMS.values())))
+    console = Console()
+    console.print(_algorithm_table(list(ALGORITHMS.values())))
+    console.print(
+        "Each variant has forms with the same own parameters and configs: maskable_<variant> for environments with "
+        "action masks, recurrent_<variant> with an LSTM, maskable_recurrent_<variant> with both. Masks need discrete "
+        "actions, so rpo has no masked form."
+    )
 
 
 def _algorithm_table(algorithms: "list[Algorithm]") -> "Table":
@@ -134,3 +142,39 @@ def rank(
 def _names(text: str | None) -> list[str] | None:
     """Split ``a,b``; None stays None."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _add_zoo_command(name: str, summary: str) -> None:
+    """Add a command that hands all its options to rl_zoo3, ``--help`` included."""
+
+    def command(context: typer.Context) -> None:
+        from sb3_ppo_variants.zoo.commands import run
+
+        run(name, context.args)
+
+    app.command(
+        name,
+        help=summary,
+        rich_help_panel="rl_zoo3's commands, with its options (needs the extra zoo)",
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    )(command)
+
+
+for _name, _command in ZOO_COMMANDS.items():
+    _add_zoo_command(_name, _command.help)
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, try every optional import, and say what to type where one fails."""
+    from rich.console import Console
+
+    from sb3_ppo_variants.doctor import examine, remedies, report, system
+
+    findings = examine()
+    typer.echo(system())
+    Console().print(report(findings))
+    for line in remedies(findings):
+        typer.echo(line)
+    if any(finding.is_broken for finding in findings):
+        raise typer.Exit(1)

@@ -158,7 +158,7 @@ def test_metadata_states_python_licence_and_extras(metadata: Message) -> None:
 def test_constraints_pin_every_direct_requirement_that_make_installs(metadata: Message) -> None:
     """An unpinned torch would bring a CUDA build of several gigabytes."""
     pins = re.findall(r"^([\w.-]+)==\S+", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE)
-    installed_extras = ("", "tuning", "mujoco", "box2d", "test")
+    installed_extras = ("", "tuning", "zoo", "mujoco", "box2d", "test")
     assert direct_requirements(metadata.get_all("Requires-Dist", []), *installed_extras) <= set(
         map(canonicalize_name, pins)
     )

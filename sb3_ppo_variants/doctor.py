@@ -1,0 +1,134 @@
+"""What ``ppo-variants doctor`` looks at: every import of the package and its extras, tried one by one."""
+
+import importlib
+import platform
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import packages_distributions, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_CORE = ("torch", "stable_baselines3", "sb3_contrib", "gymnasium", "numpy", "typer", "rich", "yaml")
+_EXTRAS = {
+    "tuning": ("optuna", "scipy", "pydantic", "pebble", "plotly", "jinja2"),
+    "zoo": ("rl_zoo3.train", "requests", "pandas", "seaborn", "scipy", "moviepy", "imageio_ffmpeg", "pygame"),
+    "dask": ("distributed",),
+    "mujoco": ("mujoco",),
+    "box2d": ("Box2D",),
+}
+# What no extra brings: what for -> modules, what to type
+_OTHERS = {
+    "Atari": (("ale_py", "cv2"), 'pip install "gymnasium[atari]" opencv-python'),
+    "MiniGrid": (("minigrid",), "pip install minigrid"),
+    "TensorBoard": (("tensorboard",), "pip install tensorboard"),
+    "progress bars": (("tqdm",), "pip install tqdm"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One import and how it went.
+
+    :param purpose: what it is needed for
+    :param module: what was imported
+    :param version: of its distribution, None where that is not known
+    :param problem: in a few words, None if there is none
+    :param mend: what to type, empty if nothing
+    :param is_broken: True if it should work and does not; an extra that is not installed is not broken
+    """
+
+    purpose: str
+    module: str
+    version: str | None
+    problem: str | None = None
+    mend: str = ""
+    is_broken: bool = False
+
+
+def examine() -> list[Finding]:
+    """Try every import, and whether rl_zoo3 takes the variants."""
+    findings = [_try_import("core", module) for module in _CORE]
+    for extra, modules in _EXTRAS.items():
+        findings += [_try_import(extra, module, f'pip install "sb3-ppo-variants[{extra}]"') for module in modules]
+    for purpose, (modules, install) in _OTHERS.items():
+        findings += [_try_import(purpose, module, install) for module in modules]
+    if not any(finding.problem for finding in findings if finding.module == "rl_zoo3.train"):
+        findings.append(_try_registration())
+    return findings
+
+
+def report(findings: list[Finding]) -> "Table":
+    """Lay the findings out as a table.
+
+    :param findings: of :func:`examine`
+    """
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE)
+    for column in ("for", "import", "version", "state"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        row = (finding.purpose, finding.module, finding.version or "-", finding.problem or "ok")
+        table.add_row(*map(escape, row), style="red" if finding.is_broken else "dim" if finding.problem else None)
+    return table
+
+
+def remedies(findings: list[Finding]) -> list[str]:
+    """Say what to type, one line per purpose.
+
+    :param findings: of :func:`examine`
+    """
+    lines = [f"{finding.purpose}: {finding.mend}" for finding in findings if finding.mend]
+    return list(dict.fromkeys(lines))
+
+
+def system() -> str:
+    """Name this package, Python and the machine in one line."""
+    from sb3_ppo_variants import __version__
+
+    python = f"Python {platform.python_version()} in {sys.prefix}"
+    return f"sb3-ppo-variants {__version__}, {python}, {platform.system()} {platform.machine()}"
+
+
+def _try_import(purpose: str, module: str, install: str | None = None) -> Finding:
+    """Import a module; ``install`` is what to type if it is not there, None if it has to be."""
+    top = module.partition(".")[0]
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name == top and install is not None:
+            return Finding(purpose, module, None, "not installed", install)
+        return _broken(purpose, module, error, install or "pip install --upgrade sb3-ppo-variants")
+    except Exception as error:
+        distribution = (_distributions().get(top) or [top])[0]
+        return _broken(purpose, module, error, f"pip install --upgrade --force-reinstall {distribution}")
+    return Finding(purpose, module, _version(module))
+
+
+def _try_registration() -> Finding:
+    from sb3_ppo_variants.zoo import register
+
+    purpose, module = "zoo", "sb3_ppo_variants.zoo.register()"
+    try:
+        register()
+    except Exception as error:
+        return _broken(purpose, module, error, 'pip install --upgrade "sb3-ppo-variants[zoo]"')
+    return Finding(purpose, module, None)
+
+
+def _broken(purpose: str, module: str, error: Exception, mend: str) -> Finding:
+    problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return Finding(purpose, module, _version(module), problem, mend, is_broken=True)
+
+
+def _version(module: str) -> str | None:
+    distributions = _distributions().get(module.partition(".")[0])
+    return version(distributions[0]) if distributions else None
+
+
+_distributions = cache(packages_distributions)  # it reads every installed package

@@ -1,0 +1,171 @@
+"""rl_zoo3's scripts as commands: its options unchanged, the variants beside its own algorithms."""
+
+import argparse
+import importlib
+import runpy
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from traceback import walk_tb
+from types import TracebackType
+
+import gymnasium as gym
+
+from sb3_ppo_variants.training.errors import NonFiniteUpdateError
+from sb3_ppo_variants.zoo import workarounds
+from sb3_ppo_variants.zoo.registration import INSTALL, register
+
+Workaround = Callable[[], AbstractContextManager[None]]
+
+# Whose errors of these kinds are about what was typed, in a message that says enough
+_USER_ERRORS = (ValueError, AssertionError, ImportError, OSError, gym.error.Error, NonFiniteUpdateError)
+_PACKAGES = ("rl_zoo3", "sb3_ppo_variants", "stable_baselines3", "sb3_contrib", "gymnasium", "huggingface_sb3")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A script of rl_zoo3.
+
+    :param help: one line
+    :param module: the script
+    :param function: what of it to call; None: it has no function and runs as a program
+    :param workarounds: what has to be mended around it
+    :param needs: modules that it needs late or does not declare; without them it stops before any work
+    :param first_arguments: arguments before the user's
+    """
+
+    help: str
+    module: str
+    function: str | None = None
+    workarounds: tuple[Workaround, ...] = ()
+    needs: tuple[str, ...] = ()
+    first_arguments: tuple[str, ...] = ()
+
+
+_PLOTS = (workarounds.without_broken_rliable,)
+_PLOTS_NEED = ("seaborn", "matplotlib", "pandas", "scipy")
+
+COMMANDS: Mapping[str, Command] = {
+    "train": Command("Train an agent: hyperparameters by environment, logs and models in logs/.", "train", "train"),
+    "optimize": Command(
+        "Tune hyperparameters with rl_zoo3's optimiser: train with -optimize.",
+        "train",
+        "train",
+        needs=("pandas",),
+        first_arguments=("-optimize",),
+    ),
+    "enjoy": Command("Watch a trained agent (models of train: add -f logs).", "enjoy", "enjoy", needs=("requests",)),
+    "record-video": Command(
+        "Film a trained agent.", "record_video", workarounds=(workarounds.headless_mujoco,), needs=("moviepy",)
+    ),
+    "record-training": Command(
+        "Film an agent at every checkpoint of its training.",
+        "record_training",
+        workarounds=(workarounds.own_subprocesses, workarounds.bundled_ffmpeg, workarounds.headless_mujoco),
+        needs=("moviepy", "imageio_ffmpeg"),
+    ),
+    "push-to-hub": Command(
+        "Upload a trained agent, its video and its model card to the Hugging Face hub.",
+        "push_to_hub",
+        workarounds=(workarounds.hub_metadata, workarounds.bundled_ffmpeg, workarounds.headless_mujoco),
+        needs=("moviepy", "imageio_ffmpeg"),
+    ),
+    "load-from-hub": Command(
+        "Download a trained agent from the Hugging Face hub.",
+        "load_from_hub",
+        workarounds=(workarounds.hub_errors,),
+        needs=("requests",),
+    ),
+    "benchmark": Command(
+        "Evaluate every trained agent of a folder.",
+        "benchmark",
+        workarounds=(workarounds.own_subprocesses, workarounds.environment_names),
+        needs=("requests", "pandas", "matplotlib"),
+    ),
+    "plot-train": Command("Plot training curves.", "plots.plot_train", "plot_train", _PLOTS, _PLOTS_NEED),
+    "all-plots": Command("Plot evaluations of several runs.", "plots.all_plots", "all_plots", _PLOTS, _PLOTS_NEED),
+    "plot-from-file": Command(
+        "Plot what all-plots saved.", "plots.plot_from_file", "plot_from_file", _PLOTS, _PLOTS_NEED
+    ),
+}
+
+
+def run(name: str, arguments: Sequence[str]) -> None:
+    """Run a command of rl_zoo3 in this process.
+
+    :param name: one of :data:`COMMANDS`
+    :param arguments: rl_zoo3's own options
+    :raises ValueError: if something is not installed, or what was typed makes no sense to rl_zoo3
+    """
+    command = COMMANDS[name]
+    sys.argv = [f"ppo-variants {name}", *command.first_arguments, *arguments]
+    try:
+        _check_installed(name, command)
+        register()
+        if name == "enjoy":
+            _check_window(arguments)
+        with ExitStack() as stack:
+            for workaround in command.workarounds:
+                stack.enter_context(workaround())
+            _call(command)
+    except (NameError, SyntaxError) as error:
+        if not _is_evaluated_text(error.__traceback__):
+            raise
+        raise ValueError(
+            f"{error}: rl_zoo3 evaluates the values of -params and --env-kwargs as Python, so text needs quotes "
+            "inside the shell's, as in -params engine:\"'auto'\"."
+        ) from error
+    except _USER_ERRORS as error:
+        if not str(error) or _package(error.__traceback__) not in _PACKAGES:
+            raise
+        raise ValueError(str(error)) from error
+
+
+def _call(command: Command) -> None:
+    module = f"rl_zoo3.{command.module}"
+    if command.function is None:
+        runpy.run_module(module, run_name="__main__")
+    else:
+        getattr(importlib.import_module(module), command.function)()
+
+
+def _check_installed(name: str, command: Command) -> None:
+    for module in ("rl_zoo3", *command.needs):
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"{name} needs {error.name}: {INSTALL}") from error
+
+
+def _check_window(arguments: Sequence[str]) -> None:
+    """Stop before MuJoCo opens a window that nobody can see: glfw 2.11 ends the process then, without a message."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--env")
+    parser.add_argument("--no-render", action="store_true")
+    options, _ = parser.parse_known_args(arguments)
+    spec = gym.registry.get(options.env)
+    if spec is None or "mujoco" not in str(spec.entry_point):
+        return
+    if not options.no_render and not workarounds.has_display():
+        raise ValueError(
+            f"{options.env} needs a display to be watched: add --no-render, or film it with ppo-variants record-video."
+        )
+
+
+def _last_globals(traceback: TracebackType | None) -> Mapping[str, object]:
+    frames = [frame for frame, _ in walk_tb(traceback)]
+    return frames[-1].f_globals if frames else {}
+
+
+def _package(traceback: TracebackType | None) -> str:
+    """Name the package in whose code the error was raised."""
+    return str(_last_globals(traceback).get("__package__")).partition(".")[0]
+
+
+def _is_evaluated_text(traceback: TracebackType | None) -> bool:
+    """Tell whether the error was raised by the text of an option, which rl_zoo3.utils.StoreDict evaluates."""
+    return any(
+        frame.f_globals.get("__name__") == "rl_zoo3.utils" and frame.f_code.co_name == "__call__"
+        for frame, _ in walk_tb(traceback)
+    )

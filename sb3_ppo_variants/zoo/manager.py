@@ -1,0 +1,125 @@
+"""rl_zoo3's experiment manager with a way in for third-party algorithms, and without what is broken in 2.9.
+
+Each work-around is one function that names the release it is for.
+"""
+
+import copy
+import io
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from importlib import resources
+from typing import Any
+
+import optuna
+from rl_zoo3.exp_manager import ExperimentManager as ZooExperimentManager  # register() puts ours in its place
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_ppo_variants.experiment import ENVIRONMENT_KEYS, check_keys, resolve_schedule
+from sb3_ppo_variants.registry import VARIANTS, constructor_parameters
+from sb3_ppo_variants.search_space import suggest
+from sb3_ppo_variants.training.errors import NonFiniteUpdateError
+from sb3_ppo_variants.zoo.schedules import FallingParameters, resolve_schedules
+from sb3_ppo_variants.zoo.search import constructor_arguments, sampling_from, tuning_space
+
+# Keys of rl-zoo's entries that are no constructor arguments
+_ZOO_KEYS = (*ENVIRONMENT_KEYS, "callback", "monitor_kwargs")
+_Preprocessed = tuple[dict[str, Any], Callable[..., Any] | None, list[BaseCallback], Callable[..., Any] | None]
+
+
+class ExperimentManager(ZooExperimentManager):
+    """rl_zoo3's own for its algorithms; for the variants it finds their hyperparameters and tunes in their space."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._entry: dict[str, Any] = {}
+        if self.algo in VARIANTS and kwargs.get("config") is None:
+            # rl_zoo3 2.9 looks for hyperparameters in its own package only
+            self.config = str(resources.files("sb3_ppo_variants.zoo_configs").joinpath(f"{self.algo}.yml"))
+
+    def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read the entry of the environment, then a trial's values, then the command line's."""
+        if self.trial_id is not None and self.storage and self.study_name:
+            self._take_trial(self.trial_id)
+        hyperparams, saved_hyperparams = super().read_hyperparameters()
+        self._entry = copy.deepcopy(dict(saved_hyperparams))
+        return hyperparams, OrderedDict(copy.deepcopy(saved_hyperparams))
+
+    def _take_trial(self, trial_id: int) -> None:
+        """Put a trial's values between the entry and the command line.
+
+        rl_zoo3 2.9 ignores ``--trial-id 0``, and its converters do not know the entry that a trial was sampled around.
+        """
+        assert self.storage is not None
+        assert self.study_name is not None
+        self.trial_id = None
+        if self.algo in VARIANTS:
+            with redirect_stdout(io.StringIO()):  # the entry without the trial is nobody's news
+                _, entry = super().read_hyperparameters()
+                hyperparams = copy.copy(self)._preprocess_hyperparams(copy.deepcopy(dict(entry)))[0]
+            params = self.load_trial(self.storage, self.study_name, trial_id, convert=False)
+            values = tuning_space(self.algo, entry | _dictionaries(hyperparams), self.n_timesteps).entry(params)
+        else:
+            values = self.load_trial(self.storage, self.study_name, trial_id)
+        print(f"Loaded trial {trial_id} of study {self.study_name}")
+        self.custom_hyperparams = {**values, **(self.custom_hyperparams or {})}
+
+    def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> _Preprocessed:
+        """Resolve the variants' schedules before rl_zoo3 2.9, which knows four keys and takes const_x for lin_x."""
+        if self.algo not in VARIANTS:
+            return super()._preprocess_hyperparams(hyperparams)
+        algorithm = VARIANTS[self.algo]
+        known = [*_ZOO_KEYS, *constructor_parameters(algorithm.cls)]
+        check_keys(hyperparams, known, f"the hyperparameters of {self.algo} for {self.env_name.gym_id}")
+        resolved, falling = resolve_schedules(algorithm, hyperparams)
+        if self.optimize_hyperparameters:  # what is sampled must not be overruled by the entry's schedule
+            falling = {key: start for key, start in falling.items() if key not in algorithm.own_search_space}
+        if falling:
+            callbacks = resolved.get("callback") or []
+            path = f"{FallingParameters.__module__}.{FallingParameters.__qualname__}"
+            more = [*(callbacks if isinstance(callbacks, list) else [callbacks]), {path: {"starts": falling}}]
+            resolved["callback"] = more
+        return super()._preprocess_hyperparams(resolved)
+
+    @staticmethod
+    def _preprocess_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
+        """Let through what rl_zoo3 2.9 refuses or mistakes: null ``clip_range_vf``, const_x, schedule objects."""
+        ready: dict[str, Any] = {}
+        for key in ("learning_rate", "clip_range", "clip_range_vf"):
+            value = hyperparams.get(key)
+            if callable(value) or (value is None and key == "clip_range_vf" and key in hyperparams):
+                ready[key] = value
+            elif isinstance(value, str) and value.startswith("const_"):
+                ready[key] = resolve_schedule(value, key)
+        others = {key: value for key, value in hyperparams.items() if key not in ready}
+        return ZooExperimentManager._preprocess_schedules(others) | ready
+
+    def objective(self, trial: optuna.Trial) -> float:
+        """Run a trial; a variant's is sampled from the harness' space around the user's entry.
+
+        rl_zoo3 2.9 replaces the user's policy_kwargs by the sampled ones, keeps the entry's normalisation and its
+        gamma in VecNormalize, reports a NaN as pruned and takes an infinite score for the best.
+        """
+        if self.algo not in VARIANTS:
+            return super().objective(trial)
+        space = tuning_space(self.algo, self._entry | _dictionaries(self._hyperparams), self.n_timesteps)
+        entry = space.entry(suggest(trial, space.parameters))
+        for key in ("gamma", "n_steps", "batch_size"):  # the space holds them in other units
+            trial.set_user_attr(key, entry[key])
+        manager = copy.copy(self)  # trials may run in parallel threads
+        manager.normalize, manager.normalize_kwargs = False, {}
+        manager._preprocess_normalization({key: entry[key] for key in ("normalize", "gamma")})
+        manager._hyperparams = self._hyperparams | constructor_arguments(entry)
+        try:
+            with sampling_from(space):
+                score = super(ExperimentManager, manager).objective(trial)
+        except NonFiniteUpdateError as error:
+            print(error)
+            return math.nan  # Optuna counts it as failed and goes on
+        return score if math.isfinite(score) else math.nan
+
+
+def _dictionaries(hyperparams: dict[str, Any]) -> dict[str, Any]:
+    """Return policy_kwargs as rl_zoo3 read them: an entry may hold them as text, which it evaluates."""
+    return {key: hyperparams[key] for key in ("policy_kwargs",) if hyperparams.get(key)}

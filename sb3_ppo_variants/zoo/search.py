@@ -1,0 +1,70 @@
+"""The harness' search space, as rl_zoo3's optimiser asks for it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from sb3_ppo_variants.experiment import ENVIRONMENT_KEYS, SCHEDULE_KEYS, resolve_schedule
+from sb3_ppo_variants.registry import VARIANTS, get_algorithm
+from sb3_ppo_variants.search_space import Trial, suggest
+
+if TYPE_CHECKING:
+    from sb3_ppo_variants.tuning.search_space import TuningSpace
+
+Sampler = Callable[[Trial, int, int, dict[str, Any]], dict[str, Any]]
+
+# What tuning keeps of the user's entry: the rest is sampled or untouched
+_KEPT = ("n_envs", "normalize", "policy_kwargs")
+# Rollouts are at most a quarter of a run: from here on nothing of the space is cut off
+_UNLIMITED_STEPS = 2**16
+
+_current_space: ContextVar["TuningSpace | None"] = ContextVar("current_space", default=None)
+
+
+def tuning_space(algorithm_id: str, entry: Mapping[str, Any], steps: int) -> "TuningSpace":
+    """Return the harness' space around a zoo entry.
+
+    :param algorithm_id: an id of the registry
+    :param entry: raw zoo entry of the run
+    :param steps: environment steps of a trial
+    """
+    from sb3_ppo_variants.tuning.search_space import TuningSpace  # the library does not import the harness
+
+    kept = {key: entry[key] for key in _KEPT if key in entry}
+    return TuningSpace(get_algorithm(algorithm_id), kept, steps)
+
+
+@contextmanager
+def sampling_from(space: "TuningSpace") -> Iterator[None]:
+    """Within it, :data:`SAMPLERS` draw from ``space``: rl_zoo3 tells them neither entry nor steps.
+
+    It holds for the current thread only, because rl_zoo3 runs parallel trials in threads.
+    """
+    token = _current_space.set(space)
+    try:
+        yield
+    finally:
+        _current_space.reset(token)
+
+
+def constructor_arguments(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a tuned entry goes to the constructor, schedules resolved.
+
+    :param entry: what :meth:`TuningSpace.entry` returns
+    """
+    return {
+        key: resolve_schedule(value, key) if key in SCHEDULE_KEYS else value
+        for key, value in entry.items()
+        if key not in ENVIRONMENT_KEYS
+    }
+
+
+def _sample(algorithm_id: str, trial: Trial, _n_actions: int, n_envs: int, _more: dict[str, Any]) -> dict[str, Any]:
+    """Sample constructor arguments; the signature behind ``algorithm_id`` is rl_zoo3's."""
+    space = _current_space.get() or tuning_space(algorithm_id, {"n_envs": n_envs}, _UNLIMITED_STEPS)
+    return constructor_arguments(space.entry(suggest(trial, space.parameters)))
+
+
+SAMPLERS: Mapping[str, Sampler] = {algorithm_id: partial(_sample, algorithm_id) for algorithm_id in VARIANTS}
