@@ -60,13 +60,11 @@ def gradients_of_engine(model: UpdateLoop, indices: np.ndarray) -> dict[str, np.
     stats = engine.begin_update()
     model._old_policy = PolicySnapshot(model.policy)
     perturb(model)
-    epoch = engine._rollout.rows(indices)
-    engine._epoch, engine._epoch_advantages = epoch, engine._normalised(epoch.advantages)
+    engine.start_epoch(stats, indices)
     rows = slice(0, len(indices))
     model.policy.optimizer.param_groups[0]["lr"] = 0.0
     th.manual_seed(11)
-    batch = engine._evaluate(epoch, rows)
-    engine._step(batch, epoch, rows, stats)
+    engine.step(engine.evaluate(rows), rows, stats)
     groups = [(engine._actor_group, p) for p in engine._actor_group.parameters]
     groups += [(engine._critic_group, p) for p in engine._critic_group.parameters]
     names = {id(parameter): name for name, parameter in model.policy.named_parameters()}

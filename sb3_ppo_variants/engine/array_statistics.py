@@ -1,86 +1,55 @@
-"""Figures of an update on the NumPy engine: written into arrays as it runs, reduced once per epoch."""
+"""Figures of an update on the NumPy engine: written into arrays as it runs, reduced once at its end."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from sb3_ppo_variants.engine.array_batch import ArrayBatch, FloatArray
 from sb3_ppo_variants.training import divergences
-from sb3_ppo_variants.training.statistics import UpdateStatistics
+from sb3_ppo_variants.training.statistics import Losses, UpdateStatistics
 
 
+@dataclass
 class EpochRecord:
-    """Per-sample arrays of one epoch in the order of its minibatches, each shape (rollout size,).
+    """One pass over the rollout; arrays have shape (rollout size,), in the order of its minibatches.
 
-    :param size: number of samples in the rollout
-    :param batch_size: samples per minibatch; the last one may be shorter
-    :param dtype: of the engine
+    :param order: index in the rollout of each sample
+    :param advantages: advantages, normalised within each minibatch if the algorithm does so
+    :param log_ratios: log of each sample's ratio when its minibatch was evaluated
+    :param values: the critic's predictions then
+    :param kls: KL(old||new) of each state then; zeros where the variant does not ask for it
+    :param entropies: mean entropy of each minibatch evaluated
+    :param count: number of samples evaluated
     """
 
-    def __init__(self, size: int, batch_size: int, dtype: np.dtype[np.floating]) -> None:
-        self.log_ratios, self.values, self.kls = np.zeros((3, size), dtype)
-        self.entropies: list[float] = []  # one mean per minibatch
-        self.batch_size = batch_size
-        self.count = 0  # samples evaluated so far
-
-    def blocks(self) -> list[slice]:
-        """Return the samples evaluated so far in at most two stretches: full minibatches, and a shorter last one."""
-        boundary = self.count // self.batch_size * self.batch_size
-        return [rows for rows in (slice(0, boundary), slice(boundary, self.count)) if rows.stop > rows.start]
-
-    def block_weights(self) -> list[float]:
-        """Return the number of minibatches in each block."""
-        return [-(-(rows.stop - rows.start) // self.batch_size) for rows in self.blocks()]
-
-    def last_minibatch(self) -> slice:
-        """Return the samples of the last minibatch evaluated."""
-        return slice((self.count - 1) // self.batch_size * self.batch_size, self.count)
-
-    def minibatch_mean(self, per_sample: FloatArray) -> float:
-        """Average the minibatches' means, as SB3 does; a shorter last minibatch weighs as much as any other.
-
-        :param per_sample: values of the samples evaluated so far
-        """
-        means = [float(per_sample[rows].mean()) for rows in self.blocks()]
-        return float(np.average(means, weights=self.block_weights()))
+    order: npt.NDArray[np.intp]
+    advantages: FloatArray
+    log_ratios: FloatArray
+    values: FloatArray
+    kls: FloatArray
+    entropies: list[float] = field(default_factory=list)
+    count: int = 0
 
 
-class EpochMeans(NamedTuple):
-    """Means of one epoch over its minibatches."""
-
-    policy: float
-    value: float
-    entropy: float
-    clip_fraction: float
+Stretch = tuple[EpochRecord, slice]
+"""Some consecutive samples of an epoch."""
 
 
 class ArrayStatistics(UpdateStatistics):
     """Figures of an update on the NumPy engine.
 
-    :param record: the running epoch's arrays
-    :param reduce: turns a finished epoch's arrays into its means
-    :param last_loss: gives the loss of the last minibatch evaluated
+    :param batch_size: samples per minibatch; the last one of an epoch may be shorter
+    :param clip_range: clip range of this update
     """
 
-    def __init__(self, record: EpochRecord, reduce: Callable[[], EpochMeans], last_loss: Callable[[], float]) -> None:
+    def __init__(self, batch_size: int, clip_range: float) -> None:
         super().__init__()
-        self._last_loss = last_loss
-        self.record = record
-        self._reduce = reduce
-        self._epochs: list[EpochMeans] = []
-        self._minibatches: list[int] = []
-
-    def start_epoch(self, epoch: int) -> None:
-        """Begin a pass over the rollout."""
-        super().start_epoch(epoch)
-        self.record.count = 0
-        self.record.entropies = []
-
-    def finish_epoch(self) -> None:
-        """Reduce the epoch's arrays, which the next epoch overwrites."""
-        self._epochs.append(self._reduce())
-        self._minibatches.append(self.step + 1)
+        self.records: list[EpochRecord] = []
+        self._batch_size = batch_size
+        self._clip_range = clip_range
+        self._means: dict[str, float] = {}
 
     @property
     def minibatch_kl(self) -> np.float32:
@@ -91,18 +60,55 @@ class ArrayStatistics(UpdateStatistics):
     @property
     def epoch_kl(self) -> np.float32:
         """Mean of the k3 estimates of the running epoch so far, each taken before its minibatch's step."""
-        log_ratios = self.record.log_ratios[: self.record.count]
-        return np.float32(self.record.minibatch_mean(divergences.k3(log_ratios, np.exp(log_ratios))))
+        kls = [self._k3(stretches) for stretches in self._groups(self.records[-1:])]
+        return np.float32(np.average(kls, weights=self._group_sizes(self.records[-1:])))
+
+    def reduce(self, evaluate: Callable[[Sequence[Stretch]], Losses]) -> None:
+        """Compute the means that are logged, while the variant's coefficients are those of this update.
+
+        Minibatches of equal size are evaluated together: the mean over all their samples is the mean of their means.
+
+        :param evaluate: gives the losses of some stretches of samples taken together
+        """
+        groups, weights = self._groups(self.records), self._group_sizes(self.records)
+        losses = [evaluate(stretches) for stretches in groups]
+        record = self.records[-1]
+        last = slice((record.count - 1) // self._batch_size * self._batch_size, record.count)
+        self._means = {
+            "train/entropy_loss": -float(np.mean([entropy for r in self.records for entropy in r.entropies])),
+            "train/policy_gradient_loss": float(np.average([float(loss.policy) for loss in losses], weights=weights)),
+            "train/value_loss": float(np.average([float(loss.value) for loss in losses], weights=weights)),
+            "train/approx_kl": float(self.epoch_kl),
+            "train/clip_fraction": float(np.average([self._clip_fraction(group) for group in groups], weights=weights)),
+            "train/loss": float(evaluate([(record, last)]).total),
+        }
 
     def means(self) -> dict[str, float]:
         """Return SB3's log keys and values for this update."""
-        columns = np.array(self._epochs, dtype=np.float64)
-        policy, value, entropy, clip_fraction = np.average(columns, axis=0, weights=self._minibatches).tolist()
-        return {
-            "train/entropy_loss": -entropy,
-            "train/policy_gradient_loss": policy,
-            "train/value_loss": value,
-            "train/approx_kl": float(self.epoch_kl),
-            "train/clip_fraction": clip_fraction,
-            "train/loss": self._last_loss(),
-        }
+        return self._means
+
+    def _groups(self, records: Sequence[EpochRecord]) -> list[list[Stretch]]:
+        """Return the full minibatches of some epochs, then their shorter last ones where there are any."""
+        full, short = [], []
+        for record in records:
+            boundary = record.count // self._batch_size * self._batch_size
+            full.append((record, slice(0, boundary)))
+            short.append((record, slice(boundary, record.count)))
+        groups = ([(r, rows) for r, rows in group if rows.stop > rows.start] for group in (full, short))
+        return [group for group in groups if group]
+
+    def _group_sizes(self, records: Sequence[EpochRecord]) -> list[int]:
+        """Return the number of minibatches in each of :meth:`_groups`."""
+        return [
+            sum(-(-(rows.stop - rows.start) // self._batch_size) for _, rows in group)
+            for group in self._groups(records)
+        ]
+
+    @staticmethod
+    def _k3(stretches: Sequence[Stretch]) -> float:
+        log_ratios = np.concatenate([record.log_ratios[rows] for record, rows in stretches])
+        return float(divergences.k3(log_ratios, np.exp(log_ratios)).mean())
+
+    def _clip_fraction(self, stretches: Sequence[Stretch]) -> float:
+        ratios = np.exp(np.concatenate([record.log_ratios[rows] for record, rows in stretches]))
+        return float((np.abs(ratios - 1) > self._clip_range).mean())

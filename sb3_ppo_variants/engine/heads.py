@@ -230,7 +230,8 @@ class BernoulliHead(Head):
         return (actions * outputs - np.logaddexp(0.0, outputs)).sum(axis=1)
 
     def sample(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:  # noqa: D102
-        actions = th.bernoulli(th.from_numpy(_sigmoid(outputs))).numpy()
+        # PyTorch refuses to draw from NaN, which fmax turns into 0: the log-probability tells of it
+        actions = th.bernoulli(th.from_numpy(np.fmax(_sigmoid(outputs), 0.0, dtype=outputs.dtype))).numpy()
         return actions, self.forward(outputs, actions)
 
     def mean_entropy(self) -> float:  # noqa: D102

@@ -1,15 +1,16 @@
 """Rollouts and updates of a plain MLP policy in NumPy, on the parameters that the torch policy holds."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
     CategoricalDistribution,
-    Distribution,
     MultiCategoricalDistribution,
 )
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -18,7 +19,7 @@ from torch import nn
 from sb3_ppo_variants.engine.activations import activation_of
 from sb3_ppo_variants.engine.adam import Adam
 from sb3_ppo_variants.engine.array_batch import ArrayBatch, FloatArray
-from sb3_ppo_variants.engine.array_statistics import ArrayStatistics, EpochMeans, EpochRecord
+from sb3_ppo_variants.engine.array_statistics import ArrayStatistics, EpochRecord, Stretch
 from sb3_ppo_variants.engine.heads import (
     BernoulliHead,
     CategoricalHead,
@@ -39,10 +40,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RolloutArrays:
-    """The rollout as the update reads it: samples in the first dimension, in the engine's dtype."""
+class Samples:
+    """Samples of the rollout as the losses read them, without their observations, in the engine's dtype."""
 
-    observations: FloatArray
     actions: FloatArray
     old_values: FloatArray
     old_log_prob: FloatArray
@@ -50,10 +50,9 @@ class RolloutArrays:
     returns: FloatArray
     old: OldDistribution
 
-    def rows(self, index: "slice | np.ndarray[tuple[int], np.dtype[np.intp]]") -> "RolloutArrays":
+    def rows(self, index: slice | npt.NDArray[np.intp]) -> "Samples":
         """Return some of the samples."""
-        return RolloutArrays(
-            self.observations[index],
+        return Samples(
             self.actions[index],
             self.old_values[index],
             self.old_log_prob[index],
@@ -152,66 +151,74 @@ class NumpyEngine:
         self.bind()
         buffer = self._model.rollout_buffer
         flatten_in_place(buffer)
-        observations = self._flat(buffer.observations)
-        self._rollout = RolloutArrays(
-            observations=observations,
+        self._observations = self._flat(buffer.observations)
+        self._rollout = Samples(
             actions=buffer.actions.astype(self.dtype, copy=False),
             old_values=buffer.values[:, 0].astype(self.dtype, copy=False),
             old_log_prob=buffer.log_probs[:, 0].astype(self.dtype, copy=False),
             advantages=buffer.advantages[:, 0].astype(self.dtype, copy=False),
             returns=buffer.returns[:, 0].astype(self.dtype, copy=False),
-            old=self._head.remember(self._actor.forward(observations)),
+            old=self._head.remember(self._actor.forward(self._observations)),
         )
         self._clip_range = self._model._current_clip_range()
         self._clip_range_vf = self._model._current_clip_range_vf()
-        self._record = EpochRecord(len(observations), self._model.batch_size, self.dtype)
-        return ArrayStatistics(self._record, self._reduce_epoch, self._last_loss)
+        return ArrayStatistics(self._model.batch_size, self._clip_range)
 
     # An overflow is reported as NonFiniteUpdateError, not as a warning beside it
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def run_epoch(self, stats: ArrayStatistics) -> None:
         """Do one pass over the rollout in minibatches, in the order that SB3's buffer would yield."""
-        model, record = self._model, self._record
-        size = len(self._rollout.observations)
-        epoch = self._rollout.rows(np.random.permutation(size))
-        self._epoch = epoch
-        self._epoch_advantages = self._normalised(epoch.advantages)
+        model, size = self._model, len(self._observations)
+        self.start_epoch(stats, np.random.permutation(size))
         for start in range(0, size, model.batch_size):
             rows = slice(start, min(start + model.batch_size, size))
-            minibatch = epoch.rows(rows)
-            batch = self._evaluate(minibatch, rows)
-            stats.batch = batch
+            stats.batch = batch = self.evaluate(rows)
             stats.step += 1
-            record.count = rows.stop
             model._ask_to_stop("before_step", stats)
             if model._is_over(stats):
-                break
-            self._step(batch, minibatch, rows, stats)
+                return
+            self.step(batch, rows, stats)
             model._ask_to_stop("after_step", stats)
             if model._is_over(stats):
-                break
-        stats.finish_epoch()
+                return
 
-    def _evaluate(self, minibatch: RolloutArrays, rows: slice) -> ArrayBatch:
-        """Run both networks on a minibatch; remember what the backward pass and the logs need."""
+    def start_epoch(self, stats: ArrayStatistics, order: npt.NDArray[np.intp]) -> None:
+        """Lay out the samples for a pass over the rollout, so that minibatches are slices.
+
+        :param stats: gets the epoch's record
+        :param order: index in the rollout of each sample
+        """
+        self._epoch_observations = self._observations[order]
+        self._epoch = self._rollout.rows(order)
+        log_ratios, values, kls = np.zeros((3, len(order)), self.dtype)
+        self._record = EpochRecord(order, self._normalised(self._epoch.advantages), log_ratios, values, kls)
+        stats.records.append(self._record)
+
+    def evaluate(self, rows: slice) -> ArrayBatch:
+        """Run both networks on a minibatch; remember what the backward pass and the logs need.
+
+        :param rows: the minibatch in the epoch's order
+        """
         model, record = self._model, self._record
-        outputs = self._actor.forward(minibatch.observations)
+        observations, samples = self._epoch_observations[rows], self._epoch.rows(rows)
+        outputs = self._actor.forward(observations)
         noise = model._mean_noise(outputs.shape)
         if noise is None:
-            log_prob = self._head.forward(outputs, minibatch.actions)
+            log_prob = self._head.forward(outputs, samples.actions)
         else:
             assert isinstance(self._head, DiagGaussianHead)
-            log_prob = self._head.forward(outputs, minibatch.actions, noise.numpy().astype(self.dtype, copy=False))
-        log_ratio = np.subtract(log_prob, minibatch.old_log_prob, out=record.log_ratios[rows])
-        record.values[rows] = self._critic.forward(minibatch.observations)[:, 0]
+            log_prob = self._head.forward(outputs, samples.actions, noise.numpy().astype(self.dtype, copy=False))
+        log_ratio = np.subtract(log_prob, samples.old_log_prob, out=record.log_ratios[rows])
+        record.values[rows] = self._critic.forward(observations)[:, 0]
         record.entropies.append(self._head.mean_entropy())
+        record.count = rows.stop
         kl = None
         if model.needs_old_distribution:
-            kl = record.kls[rows] = self._head.kl(minibatch.old, outputs)
-        return self._array_batch(minibatch, self._epoch_advantages[rows], log_ratio, kl)
+            kl = record.kls[rows] = self._head.kl(samples.old, outputs)
+        return self._array_batch(samples, record.advantages[rows], log_ratio, kl)
 
     def _array_batch(
-        self, samples: RolloutArrays, advantages: FloatArray, log_ratio: FloatArray, kl: FloatArray | None
+        self, samples: Samples, advantages: FloatArray, log_ratio: FloatArray, kl: FloatArray | None
     ) -> ArrayBatch:
         gaussian = None
         if kl is not None and samples.old.std is not None:
@@ -227,16 +234,20 @@ class NumpyEngine:
             old_gaussian=gaussian,
         )
 
-    def _step(self, batch: ArrayBatch, minibatch: RolloutArrays, rows: slice, stats: ArrayStatistics) -> None:
+    def step(self, batch: ArrayBatch, rows: slice, stats: ArrayStatistics) -> None:
         r"""Differentiate the loss by all parameters and step.
 
         L = mean(-surrogate + penalty) - ent_coef mean(H) + vf_coef (value loss); by the chain rule through the
         log-probability, the entropy and the KL of each sample, then through the networks.
+
+        :param batch: the minibatch just evaluated
+        :param rows: its place in the epoch's order
+        :param stats: tells whether the actor still runs
         """
-        model = self._model
+        model, samples = self._model, self._epoch.rows(rows)
         scale = 1.0 / len(batch.ratio)
         value_slope = model._value_loss_slope(
-            self._record.values[rows], minibatch.old_values, minibatch.returns, self._clip_range_vf
+            self._record.values[rows], samples.old_values, samples.returns, self._clip_range_vf
         )
         self._critic.backward((value_slope * (model.vf_coef * scale))[:, None])
         squared_norm = np.dot(self._critic_group.gradients, self._critic_group.gradients)
@@ -248,7 +259,7 @@ class NumpyEngine:
                     model._surrogate_slope(batch) * -scale,
                     -model.ent_coef * scale,
                     None if kl_slope is None else kl_slope * -scale,
-                    minibatch.old,
+                    samples.old,
                 )
             )
             squared_norm += np.dot(self._actor_group.gradients, self._actor_group.gradients)
@@ -297,7 +308,7 @@ class NumpyEngine:
     def measure(self) -> RolloutMeasurement:
         """Hold the current policy against the one that collected the rollout, over all of its samples."""
         rollout, model = self._rollout, self._model
-        outputs = self._actor.forward(rollout.observations)
+        outputs = self._actor.forward(self._observations)
         log_ratio = self._head.forward(outputs, rollout.actions) - rollout.old_log_prob
         kl = self._head.kl(rollout.old.in_float64(), outputs.astype(np.float64))
         advantages = rollout.advantages
@@ -312,46 +323,37 @@ class NumpyEngine:
             zero_gradient_fraction=float((model._surrogate_slope(batch) == 0).mean()),
         )
 
-    def _reduce_epoch(self) -> EpochMeans:
-        record, model = self._record, self._model
-        parts = [model._losses(self._recorded_batch(rows)) for rows in record.blocks()]
-        weights = record.block_weights()
-        policy, value = (
-            float(np.average([float(part[column]) for part in parts], weights=weights)) for column in (0, 1)
-        )
-        ratios = np.exp(record.log_ratios[: record.count])
-        outside = (np.abs(ratios - 1) > self._clip_range).astype(np.float64)
-        return EpochMeans(
-            policy=policy,
-            value=value,
-            entropy=float(np.mean(record.entropies)),
-            clip_fraction=record.minibatch_mean(outside),
-        )
+    def finish_epochs(self, stats: ArrayStatistics) -> None:
+        """Reduce what the epochs have recorded to the figures that are logged."""
+        stats.reduce(lambda stretches: self._model._losses(self._recorded_batch(stretches)))
 
-    def _last_loss(self) -> float:
-        return float(self._model._losses(self._recorded_batch(self._record.last_minibatch())).total)
+    def _recorded_batch(self, stretches: Sequence[Stretch]) -> MiniBatch:
+        """Rebuild recorded samples as the torch hooks see them, to log the values of the losses."""
 
-    def _recorded_batch(self, rows: slice) -> MiniBatch:
-        """Rebuild a stretch of the epoch as the torch hooks see it, to log their values."""
-        record, samples = self._record, self._epoch.rows(rows)
+        def column(name: str) -> th.Tensor:
+            return th.from_numpy(np.concatenate([getattr(record, name)[rows] for record, rows in stretches]))
+
+        size, model = self._model.batch_size, self._model
+        samples = self._rollout.rows(np.concatenate([record.order[rows] for record, rows in stretches]))
         old_log_prob = th.from_numpy(samples.old_log_prob)
-        old_distribution: Distribution = self._head.as_torch(samples.old)
-        first = rows.start // record.batch_size
-        last = -(-rows.stop // record.batch_size)
+        entropies = [
+            e for record, rows in stretches for e in record.entropies[rows.start // size : -(-rows.stop // size)]
+        ]
+        needs_old = model.needs_old_distribution
         return _RecordedBatch(
             actions=self._torch_actions(samples.actions),
-            advantages=th.from_numpy(self._epoch_advantages[rows]),
+            advantages=column("advantages"),
             returns=th.from_numpy(samples.returns),
             old_values=th.from_numpy(samples.old_values),
             old_log_prob=old_log_prob,
-            values=th.from_numpy(record.values[rows]),
-            log_prob=old_log_prob + th.from_numpy(record.log_ratios[rows]),
-            entropy=th.tensor(record.entropies[first:last]),
-            distribution=old_distribution,
+            values=column("values"),
+            log_prob=old_log_prob + column("log_ratios"),
+            entropy=th.tensor(entropies),
+            distribution=self.policy.action_dist,  # losses of eligible variants read the ratio and the KL only
             clip_range=self._clip_range,
             clip_range_vf=self._clip_range_vf,
-            old_distribution=old_distribution,
-            recorded_kl=th.from_numpy(record.kls[rows]),
+            old_distribution=self._head.as_torch(samples.old) if needs_old else None,
+            recorded_kl=column("kls") if needs_old else None,
         )
 
     def _torch_actions(self, actions: FloatArray) -> th.Tensor:

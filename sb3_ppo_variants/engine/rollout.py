@@ -1,5 +1,6 @@
 """Rollout collection of the NumPy engine: SB3's loop with the policy's part in arrays."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_ppo_variants.engine.array_batch import FloatArray
 from sb3_ppo_variants.engine.gae import compute_returns_and_advantage
 from sb3_ppo_variants.engine.numpy_engine import NumpyEngine
+from sb3_ppo_variants.training.errors import NonFiniteUpdateError
 
 if TYPE_CHECKING:
     from sb3_ppo_variants.training.update_loop import UpdateLoop
@@ -35,6 +37,7 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     :param rollout_buffer: the buffer to fill
     :param n_rollout_steps: number of steps per environment
     :return: False if the callback ended training
+    :raises NonFiniteUpdateError: if an observation or the policy's outputs are not finite
     """
     self.policy.set_training_mode(False)
     engine.bind()
@@ -49,6 +52,9 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     observations = _vectors(self._last_obs)
     while n_steps < n_rollout_steps:
         flat_actions, values, log_probs, obs_tensor = engine.act(observations)
+        if not math.isfinite(log_probs.sum()):  # before the environment sees such an action
+            cause = "log-prob" if np.isfinite(observations).all() else "observation"
+            raise NonFiniteUpdateError(cause, f"while collecting the rollout after {self.num_timesteps} timesteps")
         actions = flat_actions.reshape(action_shape)
         clipped_actions = actions if bounds is None else np.clip(actions, *bounds)
 

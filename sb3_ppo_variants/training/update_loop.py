@@ -313,6 +313,9 @@ class UpdateLoop(_Base):
             self._ask_to_stop("after_epoch", stats)
             if self._is_over(stats):
                 break
+        if isinstance(stats, ArrayStatistics):
+            assert self._numpy_engine is not None
+            self._numpy_engine.finish_epochs(stats)
 
     def _run_epoch(self, stats: TensorStatistics) -> None:
         for rollout_data in minibatches(self.rollout_buffer, self.batch_size):
@@ -411,6 +414,7 @@ class UpdateLoop(_Base):
         buffer = self.rollout_buffer
         for name, values in (
             ("observation", buffer.observations),
+            ("observation", self._last_obs),  # its value is in the advantages
             ("reward", buffer.rewards),
             ("value", buffer.values),
             ("log-prob", buffer.log_probs),
