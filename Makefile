@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 TYPED := build/typed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup rank test test-slow lint
+.PHONY: help setup rank test test-slow bench lint
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ test: lint ## lint, types and the fast tests
 
 test-slow: setup ## the learning and statistics tests, which take long
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow --timeout 3600
+
+# SBX_PYTHON=PATH measures SBX with a Python that has sbx-rl, without JAX in this environment.
+bench: setup ## speed against SB3, sb3-contrib and SBX; where the time goes; trials per hour (takes an hour)
+	$(BIN)/python benchmarks/throughput.py $(if $(SBX_PYTHON),--sbx-python $(SBX_PYTHON))
+	$(BIN)/python benchmarks/profile_engine.py
+	$(BIN)/python benchmarks/study.py
 
 # mypy cannot map a directory to a package, as setuptools does: it is shown a tree of links in which
 # tuning/ stands where it is installed.

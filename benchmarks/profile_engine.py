@@ -29,10 +29,10 @@ PARTS: dict[str, list[tuple[type, str]]] = {
     "rollout: policy": [(NumpyEngine, "act"), (NumpyEngine, "values")],
     "rollout: callbacks": [(BaseCallback, "update_locals"), (BaseCallback, "on_step")],
     "rollout: the rest": [(ClipPPO, "collect_rollouts")],
-    "update: forward": [(NumpyEngine, "_evaluate")],
-    "update: slopes and backward": [(NumpyEngine, "_step")],
+    "update: forward": [(NumpyEngine, "evaluate")],
+    "update: slopes and backward": [(NumpyEngine, "step")],
     "update: Adam": [(Adam, "step")],
-    "update: statistics, logs": [(NumpyEngine, "measure"), (NumpyEngine, "_reduce_epoch"), (ClipPPO, "_log_update")],
+    "update: statistics, logs": [(NumpyEngine, "measure"), (NumpyEngine, "finish_epochs"), (ClipPPO, "_log_update")],
     "update: the rest": [(ClipPPO, "train")],
 }
 REST = "the rest of learn()"

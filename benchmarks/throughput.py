@@ -95,7 +95,7 @@ def main() -> None:
     record = {"machine": state, "versions": found, "options": budget, "summary": summary}
     write_json(options.json, record | {"readings": [vars(reading) for reading in readings]})
     print(report(summary, options))
-    print(footer(state, found.get("sbx", {}) | found[sides[-1]]))
+    print(footer(state, found.get("sbx", {}) | versions()))
 
 
 def _options() -> argparse.Namespace:
