@@ -33,8 +33,8 @@ def fraction_of(audit: Audit) -> float:
     return audit.logs["train/step_fraction"]
 
 
-def audits_of(env: VecEnv, policy: str = "MlpPolicy", rollouts: int = 5, **kwargs: Any) -> list[Audit]:
-    small: dict[str, Any] = {"n_steps": 128, "batch_size": 64, "n_epochs": 4, "max_kl": MAX_KL, "device": "cpu"}
+def audits_of(env: VecEnv, policy: str = "MlpPolicy", rollouts: int = 4, **kwargs: Any) -> list[Audit]:
+    small: dict[str, Any] = {"n_steps": 96, "batch_size": 32, "n_epochs": 3, "max_kl": MAX_KL, "device": "cpu"}
     model = audited(TrustRegionPPO)(policy, env, **(small | kwargs))
     model.learn(rollouts * model.n_steps * model.n_envs)
     assert len(model.audits) == rollouts
@@ -48,7 +48,7 @@ def assert_promise(audits: list[Audit], max_kl: float = MAX_KL) -> None:
         assert within or actor_is_old(audit), audit
 
 
-@pytest.mark.parametrize(("seed", "engine"), [(0, "torch"), (1, "torch"), (2, "numpy")])
+@pytest.mark.parametrize(("seed", "engine"), [(0, "torch"), (1, "numpy")])
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_the_promise_holds_at_any_learning_rate(name: str, seed: int, engine: str) -> None:
     audits = {
@@ -94,11 +94,19 @@ def test_a_separate_critic_extractor_keeps_its_training() -> None:
     assert not any(name.startswith("pi_features_extractor") for name in audit.changed)
 
 
-@pytest.mark.parametrize(("max_kl", "rate"), [(1e-6, 1e-4), (1e-4, 1e-3), (1e-2, 1e-2)])
-@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
-def test_the_bound_is_met_in_float64_when_the_step_lands_right_at_it(name: str, max_kl: float, rate: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "engine", "max_kl", "rate"),
+    [
+        ("CartPole-v1", "torch", 1e-6, 1e-4),
+        ("CartPole-v1", "numpy", 1e-6, 1e-4),
+        ("Pendulum-v1", "torch", 1e-5, 1e-3),
+        ("Pendulum-v1", "numpy", 1e-2, 1e-2),
+    ],
+)
+def test_the_bound_is_met_when_the_step_lands_right_at_it(name: str, engine: str, max_kl: float, rate: float) -> None:
     tight = {"shrink_factor": 0.99, "max_backtracks": 300, "n_epochs": 1, "n_steps": 64, "batch_size": 16}
-    audits = audits_of(ENVIRONMENTS[name](), rollouts=3, max_kl=max_kl, learning_rate=rate, seed=0, **tight)
+    kwargs = {"max_kl": max_kl, "learning_rate": rate, "engine": engine}
+    audits = audits_of(ENVIRONMENTS[name](), rollouts=3, seed=0, **tight, **kwargs)
     assert_promise(audits, max_kl)
     assert max(audit.kl for audit in audits) > 0.95 * max_kl, "no step came near the bound"
 
