@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 TYPED := build/typed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup rank test test-slow bench lint
+.PHONY: help setup rank test test-slow bench lint mutants
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ bench: setup ## speed against SB3, sb3-contrib and SBX; where the time goes; tri
 	$(BIN)/python benchmarks/throughput.py $(if $(SBX_PYTHON),--sbx-python $(SBX_PYTHON))
 	$(BIN)/python benchmarks/profile_engine.py
 	$(BIN)/python benchmarks/study.py
+
+mutants: setup ## break the package in some forty places, one at a time: a test must fail each time (minutes)
+	$(BIN)/python tests/mutants.py
 
 # mypy cannot map a directory to a package, as setuptools does: it is shown a tree of links in which
 # tuning/ stands where it is installed.
