@@ -105,7 +105,7 @@ def simple_policy_surrogate(ratio: th.Tensor, advantages: th.Tensor, epsilon: fl
     :param advantages: advantages
     :param epsilon: distance from 1 at which the gradient is zero, > 0
 
-    Source: Xie et al. 2025 (2401.16025, v7 and later).
+    Source: Xie et al. 2025 (2401.16025, as of ICML 2025).
     """
     return advantages * ratio - advantages.abs() * (ratio - 1) ** 2 / (2 * epsilon)
 

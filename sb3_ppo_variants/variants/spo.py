@@ -22,9 +22,9 @@ class SimplePolicyOptimization(UpdateLoop):
     :math:`\epsilon` = ``clip_range`` (0.2 in the source) and :math:`|A|` after normalisation, as in the authors' code.
     A schedule works; below 0.001 :math:`\epsilon` is held there.
 
-    This is the method of the paper's seventh version (ICML 2025) and of its code. Versions 3 to 6 on arXiv have another
-    one under the same name, which clips the KL; sequential Monte Carlo methods are called SPO as well. The authors'
-    runs also clip the value loss (``clip_range_vf``) and let the learning rate fall to 0; here both stay SB3's.
+    This is the method of the ICML 2025 paper and of its code. Versions 3 to 6 on arXiv have another one under the same
+    name, which clips the KL; sequential Monte Carlo methods are called SPO as well. The authors' runs also clip the
+    value loss (``clip_range_vf``) and let the learning rate fall to 0; here both stay SB3's.
 
     Known failure mode: the slope has no bound on either side (14 times PPO's at r = 4), so a learning rate that is too
     large for :math:`\epsilon` makes the update oscillate.
