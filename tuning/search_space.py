@@ -31,7 +31,8 @@ SHARED: SearchSpace = {
 
 Rollout size is n_steps * n_envs and at most a quarter of the steps; batch_size is the largest divisor
 of it up to 2**log2_batch_size; both networks have two layers of 2**log2_net_width units.
-``n_epochs`` and ``ent_coef`` are left out where the constructor has no such argument.
+``n_epochs`` and ``ent_coef`` are left out where the constructor has no such argument, the schedule where the class
+steers the learning rate itself.
 """
 
 _CONSTRUCTOR_ARGUMENTS = ("n_epochs", "ent_coef")
@@ -81,6 +82,8 @@ class TuningSpace:
         }
         largest = max(6, min(14, int(math.log2(self.steps / _MIN_UPDATES))))
         shared["log2_rollout_size"] = IntRange(6, largest)
+        if "lr_max" in arguments:  # such a class steers the rate itself and refuses a schedule
+            del shared["learning_rate_schedule"]
         return {**shared, **self.algorithm.own_search_space}
 
     def entry(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +97,7 @@ class TuningSpace:
         rate = params["learning_rate"]
         width = 2 ** params["log2_net_width"]
         entry |= {
-            "learning_rate": f"lin_{rate!r}" if params["learning_rate_schedule"] == "linear" else rate,
+            "learning_rate": f"lin_{rate!r}" if params.get("learning_rate_schedule") == "linear" else rate,
             "n_steps": n_steps,
             "batch_size": _largest_divisor(n_steps * n_envs, 2 ** params["log2_batch_size"]),
             "gamma": 1.0 - params["one_minus_gamma"],
