@@ -102,7 +102,7 @@ class Truly(UpdateLoop):
         if self.trigger == "ratio" or not self._alpha:
             return None
         triggered = losses.kl_trigger(batch.kl, batch.ratio, batch.advantages, self.kl_delta)
-        return self._alpha * batch.kl * triggered
+        return self._alpha * th.where(triggered, batch.kl, 0.0)
 
     def _kl_slope(self, batch: ArrayBatch) -> FloatArray | None:
         if self.trigger == "ratio" or not self._alpha:
