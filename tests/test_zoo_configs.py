@@ -6,6 +6,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import ale_py
+import gymnasium as gym
+import minigrid
 import pytest
 import torch as th
 import yaml
@@ -14,6 +17,10 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_ppo_variants.experiment import ENVIRONMENT_KEYS, Experiment, registered_entry, registered_envs
 from sb3_ppo_variants.registry import ALGORITHMS, VARIANTS
 
+for _package in (ale_py, minigrid):
+    gym.register_envs(_package)
+
+MINIGRID = ["MiniGrid-Empty-Random-5x5-v0", "MiniGrid-DoorKey-5x5-v0"]
 ENVS = [
     "CartPole-v1",
     "Acrobot-v1",
@@ -29,8 +36,10 @@ ENVS = [
     "Swimmer-v5",
     "Reacher-v5",
     "InvertedDoublePendulum-v5",
+    *MINIGRID,
 ]
-DISCRETE = ["CartPole-v1", "Acrobot-v1", "LunarLander-v3"]
+DISCRETE = ["CartPole-v1", "Acrobot-v1", "LunarLander-v3", *MINIGRID]
+SHARED = ["atari", "default"]  # entries for all environments without their own
 WITHOUT = {"rpo": DISCRETE}  # RPO shifts the mean of a Gaussian
 
 
@@ -38,14 +47,21 @@ def envs_of(algorithm_id: str) -> list[str]:
     return [env_id for env_id in ENVS if env_id not in WITHOUT.get(algorithm_id, [])]
 
 
-ENTRIES = [(algorithm_id, env_id) for algorithm_id in ALGORITHMS for env_id in [*envs_of(algorithm_id), "default"]]
+ENTRIES = [
+    (algorithm_id, env_id)
+    for algorithm_id in ALGORITHMS
+    for env_id in [*envs_of(algorithm_id), *SHARED]
+    if (algorithm_id, env_id) != ("rpo", "atari")
+]
 
 # Shared values that a variant does not take from ppo.yml, and why
 DIFFERENCES: dict[tuple[str, str], dict[str, Any]] = {
     # the clip range is steered from a constant start
     ("adaptive_clip_ppo", "CartPole-v1"): {"clip_range": 0.2},
+    ("adaptive_clip_ppo", "atari"): {"clip_range": 0.1},
     # so is the learning rate
     ("adaptive_lr_ppo", "CartPole-v1"): {"learning_rate": 0.001},
+    ("adaptive_lr_ppo", "atari"): {"learning_rate": 0.00025},
 }
 
 # What ppo.yml and trpo.yml state otherwise than the zoo: a batch as large as the rollout, which SB3 uses there anyway
@@ -53,7 +69,7 @@ FROM_THE_ZOO: dict[tuple[str, str], dict[str, Any]] = {
     ("ppo", "MountainCarContinuous-v0"): {"batch_size": 8},
     ("ppo", "InvertedDoublePendulum-v5"): {"batch_size": 128},
 }
-NOT_IN_THE_ZOO = {("trpo", "Reacher-v5"), ("trpo", "InvertedDoublePendulum-v5")}
+NOT_IN_THE_ZOO = {("trpo", env_id) for env_id in ("Reacher-v5", "InvertedDoublePendulum-v5", "atari", *MINIGRID)}
 
 
 def text_of(algorithm_id: str) -> str:
@@ -90,8 +106,9 @@ def test_a_model_is_built_from_every_entry(
     algorithm_id: str, env_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings into the working directory
-    # An environment without an entry of its own shows that the default is fit for use
-    resolved = Experiment.from_zoo(algorithm_id, "InvertedPendulum-v5" if env_id == "default" else env_id)
+    # An environment without an entry of its own shows that the shared ones are fit for use
+    without_own = {"default": "InvertedPendulum-v5", "atari": "ALE/Breakout-v5"}
+    resolved = Experiment.from_zoo(algorithm_id, without_own.get(env_id, env_id))
     env = resolved.make_env(seed=0)
     model = resolved.make_model(env, seed=0, device="cpu")
     assert isinstance(model, ALGORITHMS[algorithm_id].cls)
@@ -133,7 +150,7 @@ def test_the_baselines_have_the_published_values_of_the_zoo(algorithm_id: str) -
         pytest.skip("rl_zoo3 is not installed (extra `zoo`): nothing to compare the published values with")
     path = Path(package.origin).parent / "hyperparams" / f"{algorithm_id}.yml"
     published = yaml.safe_load(path.read_text("utf-8"))
-    for env_id in [*ENVS, "default"]:
+    for env_id in [*ENVS, *SHARED]:
         if (algorithm_id, env_id) in NOT_IN_THE_ZOO:
             continue
         older = [env_id.replace("-v5", version) for version in ("-v5", "-v4", "-v2")]
