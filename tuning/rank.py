@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -72,7 +71,7 @@ def default_workers() -> int:
 
 def show(ranking: Ranking, console: Console) -> None:
     """Print the ranking as a table."""
-    table = Table(title=f"Ranking: {ranking.protocol['study']}", box=SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(title=f"Ranking: {ranking.protocol['study']}", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name in TABLE_HEADER:
         table.add_column(name, no_wrap=True)
     for line in ranking.lines:
