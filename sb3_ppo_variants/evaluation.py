@@ -10,7 +10,7 @@ from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy as evaluate_without_masks
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_ppo_variants.families import MaskableRecurrent
+from sb3_ppo_variants.families.maskable_recurrent import MaskableRecurrent
 
 
 def evaluate_policy(model: BaseAlgorithm, env: gym.Env[Any, Any] | VecEnv, **arguments: Any) -> Any:
