@@ -27,7 +27,7 @@ _MEASURE_CHUNK = 1024  # samples per forward pass over the whole rollout, if no 
 
 def with_short_names(aliases: Mapping[str, type[BasePolicy]]) -> dict[str, type[BasePolicy]]:
     """Add ``MlpPolicy`` for ``MlpLstmPolicy`` and so on, so that one zoo entry serves a variant and all its forms."""
-    return {name.replace("Lstm", ""): policy for name, policy in aliases.items()} | dict(aliases)
+    return dict(aliases) | {name.replace("Lstm", ""): policy for name, policy in aliases.items()}
 
 
 class Recurrent(Family):

@@ -55,7 +55,13 @@ COMMANDS: Mapping[str, Command] = {
         needs=("pandas",),
         first_arguments=("-optimize",),
     ),
-    "enjoy": Command("Watch a trained agent (models of train: add -f logs).", "enjoy", "enjoy", needs=("requests",)),
+    "enjoy": Command(
+        "Watch a trained agent (models of train: add -f logs).",
+        "enjoy",
+        "enjoy",
+        workarounds=(workarounds.hub_errors,),
+        needs=("requests",),
+    ),
     "record-video": Command(
         "Film a trained agent.", "record_video", workarounds=(workarounds.headless_mujoco,), needs=("moviepy",)
     ),
@@ -80,7 +86,7 @@ COMMANDS: Mapping[str, Command] = {
     "benchmark": Command(
         "Evaluate every trained agent of a folder.",
         "benchmark",
-        workarounds=(workarounds.own_subprocesses, workarounds.environment_names),
+        workarounds=(workarounds.own_subprocesses, workarounds.environment_names, workarounds.hub_errors),
         needs=("requests", "pandas", "matplotlib"),
     ),
     "plot-train": Command("Plot training curves.", "plots.plot_train", "plot_train", _PLOTS, _PLOTS_NEED),
@@ -119,7 +125,15 @@ def run(name: str, arguments: Sequence[str]) -> None:
     except _USER_ERRORS as error:
         if not str(error) or _package(error.__traceback__) not in _PACKAGES:
             raise
-        raise ValueError(str(error)) from error
+        raise ValueError(f"{error}{_hint(name, arguments)}") from error
+
+
+def _hint(name: str, arguments: Sequence[str]) -> str:
+    """Say what is missing most often: these scripts of rl_zoo3 look into rl-trained-agents, its own models."""
+    options = {"enjoy": "-f", "record-video": "-f", "record-training": "-f", "benchmark": "--log-dir"}
+    if name not in options or any(argument.startswith(("-f", "--f", "--log-dir")) for argument in arguments):
+        return ""
+    return f" (what ppo-variants train saved is in logs: add {options[name]} logs)"
 
 
 def _call(command: Command) -> None:

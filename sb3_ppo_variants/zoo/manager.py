@@ -17,14 +17,16 @@ from rl_zoo3.exp_manager import ExperimentManager as ZooExperimentManager  # reg
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_ppo_variants.experiment import ENVIRONMENT_KEYS, check_keys, resolve_schedule
-from sb3_ppo_variants.registry import VARIANTS, constructor_parameters
+from sb3_ppo_variants.registry import constructor_parameters
 from sb3_ppo_variants.search_space import suggest
 from sb3_ppo_variants.training.errors import NonFiniteUpdateError
+from sb3_ppo_variants.zoo.algorithms import ALGORITHMS
 from sb3_ppo_variants.zoo.schedules import FallingParameters, resolve_schedules
 from sb3_ppo_variants.zoo.search import constructor_arguments, sampling_from, tuning_space
 
-# Keys of rl-zoo's entries that are no constructor arguments
+# Keys of rl-zoo's entries that are no constructor arguments, and arguments that come from its options
 _ZOO_KEYS = (*ENVIRONMENT_KEYS, "callback", "monitor_kwargs")
+_FROM_OPTIONS = ("env", "tensorboard_log", "seed", "verbose", "device", "_init_setup_model")
 _Preprocessed = tuple[dict[str, Any], Callable[..., Any] | None, list[BaseCallback], Callable[..., Any] | None]
 
 
@@ -34,15 +36,19 @@ class ExperimentManager(ZooExperimentManager):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._entry: dict[str, Any] = {}
-        if self.algo in VARIANTS and kwargs.get("config") is None:
+        if self.algo in ALGORITHMS and kwargs.get("config") is None:
             # rl_zoo3 2.9 looks for hyperparameters in its own package only
-            self.config = str(resources.files("sb3_ppo_variants.zoo_configs").joinpath(f"{self.algo}.yml"))
+            name = f"{ALGORITHMS[self.algo].config}.yml"
+            self.config = str(resources.files("sb3_ppo_variants.zoo_configs").joinpath(name))
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read the entry of the environment, then a trial's values, then the command line's."""
         if self.trial_id is not None and self.storage and self.study_name:
             self._take_trial(self.trial_id)
-        hyperparams, saved_hyperparams = super().read_hyperparameters()
+        try:
+            hyperparams, saved_hyperparams = super().read_hyperparameters()
+        except KeyError as error:  # rl_zoo3 2.9 takes "atari" for granted
+            raise ValueError(f"{self.config} has no entry {error}: {self.algo} has no settings for it.") from error
         self._entry = copy.deepcopy(dict(saved_hyperparams))
         return hyperparams, OrderedDict(copy.deepcopy(saved_hyperparams))
 
@@ -54,7 +60,7 @@ class ExperimentManager(ZooExperimentManager):
         assert self.storage is not None
         assert self.study_name is not None
         self.trial_id = None
-        if self.algo in VARIANTS:
+        if self.algo in ALGORITHMS:
             with redirect_stdout(io.StringIO()):  # the entry without the trial is nobody's news
                 _, entry = super().read_hyperparameters()
                 hyperparams = copy.copy(self)._preprocess_hyperparams(copy.deepcopy(dict(entry)))[0]
@@ -67,10 +73,11 @@ class ExperimentManager(ZooExperimentManager):
 
     def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> _Preprocessed:
         """Resolve the variants' schedules before rl_zoo3 2.9, which knows four keys and takes const_x for lin_x."""
-        if self.algo not in VARIANTS:
+        if self.algo not in ALGORITHMS:
             return super()._preprocess_hyperparams(hyperparams)
-        algorithm = VARIANTS[self.algo]
-        known = [*_ZOO_KEYS, *constructor_parameters(algorithm.cls)]
+        algorithm = ALGORITHMS[self.algo]
+        arguments = (name for name in constructor_parameters(algorithm.cls) if name not in _FROM_OPTIONS)
+        known = [*_ZOO_KEYS, *arguments]
         check_keys(hyperparams, known, f"the hyperparameters of {self.algo} for {self.env_name.gym_id}")
         resolved, falling = resolve_schedules(algorithm, hyperparams)
         if self.optimize_hyperparameters:  # what is sampled must not be overruled by the entry's schedule
@@ -101,7 +108,7 @@ class ExperimentManager(ZooExperimentManager):
         rl_zoo3 2.9 replaces the user's policy_kwargs by the sampled ones, keeps the entry's normalisation and its
         gamma in VecNormalize, reports a NaN as pruned and takes an infinite score for the best.
         """
-        if self.algo not in VARIANTS:
+        if self.algo not in ALGORITHMS:
             return super().objective(trial)
         space = tuning_space(self.algo, self._entry | _dictionaries(self._hyperparams), self.n_timesteps)
         entry = space.entry(suggest(trial, space.parameters))

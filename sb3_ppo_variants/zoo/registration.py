@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sb3_ppo_variants.registry import VARIANTS
+from sb3_ppo_variants.zoo.algorithms import ALGORITHMS
 from sb3_ppo_variants.zoo.search import SAMPLERS
 
 INSTALL = 'pip install "sb3-ppo-variants[zoo]"'
@@ -32,7 +32,7 @@ def register() -> None:
         manager = place.ExperimentManager
         if manager.__module__ not in ("rl_zoo3.exp_manager", "sb3_ppo_variants.zoo.manager"):
             raise _foreign(f"{place.__name__}.ExperimentManager", manager)
-    algorithms = {algorithm.id: algorithm.cls for algorithm in VARIANTS.values()}
+    algorithms = {algorithm.id: algorithm.cls for algorithm in ALGORITHMS.values()}
     _check_free("rl_zoo3.ALGOS", rl_zoo3.ALGOS, algorithms)
     samplers = rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER
     _check_free("rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER", samplers, SAMPLERS)

@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sb3_ppo_variants.experiment import ENVIRONMENT_KEYS, SCHEDULE_KEYS, resolve_schedule
-from sb3_ppo_variants.registry import VARIANTS, get_algorithm
+from sb3_ppo_variants.registry import get_algorithm
 from sb3_ppo_variants.search_space import Trial, suggest
+from sb3_ppo_variants.zoo.algorithms import ALGORITHMS
 
 if TYPE_CHECKING:
     from sb3_ppo_variants.tuning.search_space import TuningSpace
@@ -67,4 +68,4 @@ def _sample(algorithm_id: str, trial: Trial, _n_actions: int, n_envs: int, _more
     return constructor_arguments(space.entry(suggest(trial, space.parameters)))
 
 
-SAMPLERS: Mapping[str, Sampler] = {algorithm_id: partial(_sample, algorithm_id) for algorithm_id in VARIANTS}
+SAMPLERS: Mapping[str, Sampler] = {algorithm_id: partial(_sample, algorithm_id) for algorithm_id in ALGORITHMS}
