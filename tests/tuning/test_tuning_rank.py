@@ -151,7 +151,12 @@ class running:  # noqa: N801
     def __enter__(self) -> "subprocess.Popen[bytes]":
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                self.arguments, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                self.arguments,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                # A test run in the background ignores Ctrl-C, and its children would inherit that
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
             )
         return self.process
 
