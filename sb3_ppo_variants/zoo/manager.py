@@ -69,7 +69,10 @@ class ExperimentManager(ZooExperimentManager):
         else:
             values = self.load_trial(self.storage, self.study_name, trial_id)
         print(f"Loaded trial {trial_id} of study {self.study_name}")
-        self.custom_hyperparams = {**values, **(self.custom_hyperparams or {})}
+        typed = dict(self.custom_hyperparams or {})
+        if isinstance(typed.get("policy_kwargs"), dict):
+            typed["policy_kwargs"] = {**values.get("policy_kwargs", {}), **typed["policy_kwargs"]}
+        self.custom_hyperparams = {**values, **typed}
 
     def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> _Preprocessed:
         """Resolve the variants' schedules before rl_zoo3 2.9, which knows four keys and takes const_x for lin_x."""
