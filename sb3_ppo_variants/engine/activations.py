@@ -1,28 +1,50 @@
-"""Activation functions and their derivatives on arrays."""
+"""Activation functions and their derivatives on memory that arrays and tensors share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch as th
 from torch import nn
 
 from sb3_ppo_variants.engine.array_batch import FloatArray
+
+_aten = th.ops.aten
+
+_LARGE_TANH = 1024
+"""Elements from which PyTorch's tanh is the faster one: 23 against 31 us for 64 x 64, 3.2 against 1.4 us for 64."""
+
+
+class Shared:
+    """An array and a tensor on the same memory.
+
+    :param array: the array
+    """
+
+    __slots__ = ("array", "tensor")
+
+    def __init__(self, array: FloatArray) -> None:
+        self.array = array
+        self.tensor = th.from_numpy(array)
 
 
 @dataclass(frozen=True)
 class Activation:
     """An elementwise function h = f(z).
 
-    :param forward: writes f(z) into its second argument
+    :param forward: writes f(z) into its second argument; the third asks for the bits of PyTorch's module
     :param backward: multiplies its first argument, a gradient by h, with f'(z) in place, given z and h
     """
 
-    forward: Callable[[FloatArray, FloatArray], None]
+    forward: Callable[[Shared, Shared, bool], None]
     backward: Callable[[FloatArray, FloatArray, FloatArray], None]
 
 
-def _tanh_forward(z: FloatArray, h: FloatArray) -> None:
-    np.tanh(z, out=h)
+def _tanh_forward(z: Shared, h: Shared, exact: bool) -> None:
+    if exact or z.array.size >= _LARGE_TANH:
+        th.tanh(z.tensor, out=h.tensor)
+    else:
+        np.tanh(z.array, out=h.array)
 
 
 def _tanh_backward(gradient: FloatArray, z: FloatArray, h: FloatArray) -> None:
@@ -31,8 +53,8 @@ def _tanh_backward(gradient: FloatArray, z: FloatArray, h: FloatArray) -> None:
     np.multiply(gradient, z, out=gradient)
 
 
-def _relu_forward(z: FloatArray, h: FloatArray) -> None:
-    np.maximum(z, 0.0, out=h)
+def _relu_forward(z: Shared, h: Shared, exact: bool) -> None:  # noqa: ARG001
+    th.clamp_min(z.tensor, 0.0, out=h.tensor)
 
 
 def _relu_backward(gradient: FloatArray, z: FloatArray, h: FloatArray) -> None:  # noqa: ARG001
@@ -40,9 +62,8 @@ def _relu_backward(gradient: FloatArray, z: FloatArray, h: FloatArray) -> None: 
 
 
 def _leaky_relu(slope: float) -> Activation:
-    def forward(z: FloatArray, h: FloatArray) -> None:
-        np.multiply(z, slope, out=h)
-        np.copyto(h, z, where=z > 0.0)
+    def forward(z: Shared, h: Shared, exact: bool) -> None:  # noqa: ARG001
+        _aten.leaky_relu.out(z.tensor, slope, out=h.tensor)
 
     def backward(gradient: FloatArray, z: FloatArray, h: FloatArray) -> None:  # noqa: ARG001
         np.multiply(gradient, slope, out=gradient, where=z <= 0.0)
@@ -51,10 +72,8 @@ def _leaky_relu(slope: float) -> Activation:
 
 
 def _elu(alpha: float) -> Activation:
-    def forward(z: FloatArray, h: FloatArray) -> None:
-        np.expm1(np.minimum(z, 0.0), out=h)
-        np.multiply(h, alpha, out=h)
-        np.copyto(h, z, where=z > 0.0)
+    def forward(z: Shared, h: Shared, exact: bool) -> None:  # noqa: ARG001
+        _aten.elu.out(z.tensor, alpha, out=h.tensor)
 
     def backward(gradient: FloatArray, z: FloatArray, h: FloatArray) -> None:  # noqa: ARG001
         np.multiply(gradient, alpha * np.exp(np.minimum(z, 0.0)), out=gradient, where=z <= 0.0)
@@ -62,17 +81,12 @@ def _elu(alpha: float) -> Activation:
     return Activation(forward, backward)
 
 
-def _sigmoid(z: FloatArray) -> FloatArray:
-    # tanh does not overflow
-    return 0.5 * (1.0 + np.tanh(0.5 * z))
-
-
-def _silu_forward(z: FloatArray, h: FloatArray) -> None:
-    np.multiply(z, _sigmoid(z), out=h)
+def _silu_forward(z: Shared, h: Shared, exact: bool) -> None:  # noqa: ARG001
+    _aten.silu.out(z.tensor, out=h.tensor)
 
 
 def _silu_backward(gradient: FloatArray, z: FloatArray, h: FloatArray) -> None:  # noqa: ARG001
-    sigmoid = _sigmoid(z)
+    sigmoid = 0.5 * (1.0 + np.tanh(0.5 * z))  # tanh does not overflow
     np.multiply(gradient, sigmoid * (1.0 + z * (1.0 - sigmoid)), out=gradient)
 
 

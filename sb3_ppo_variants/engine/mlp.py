@@ -1,57 +1,85 @@
-"""Forward and backward pass of a multilayer perceptron on arrays."""
+"""Forward and backward pass of a multilayer perceptron, without autograd, on memory that arrays and tensors share.
+
+Each array has a tensor on the same memory, since NumPy and PyTorch have different strengths. On one core, in
+microseconds (AMD EPYC of the first generation, NumPy 2.4 with OpenBLAS, torch 2.13 with MKL):
+
+===========================  ======  =======
+operation                    NumPy   PyTorch
+===========================  ======  =======
+(1, 64) x (64, 64)                2        3
+(64, 64) x (64, 64)              28       20
+(4096, 256) x (256, 256)     45,000   16,000
+tanh of (64, 64)                 31       23
+===========================  ======  =======
+
+So what is large is PyTorch's.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+import torch as th
 
-from sb3_ppo_variants.engine.activations import Activation
+from sb3_ppo_variants.engine.activations import Activation, Shared
 from sb3_ppo_variants.engine.array_batch import FloatArray
 
+# Multiplications from which PyTorch's product is the faster one: its forward pass adds the bias in the same call
+_LARGE_FORWARD = 2**18
+_LARGE_BACKWARD = 2**20
 
-@dataclass(frozen=True)
+
 class Layer:
     """A linear layer with an optional activation: h = f(x W^T + b).
 
     :param weight: W, shape (outputs, inputs), a view on the parameters
-    :param weight_transposed: its transpose, kept because making the view costs as much as a small product
     :param bias: b, shape (outputs,), likewise
     :param weight_gradient: where the backward pass writes dL/dW
     :param bias_gradient: where the backward pass writes dL/db
     :param activation: f; None for the last layer
     """
 
-    weight: FloatArray
-    weight_transposed: FloatArray
-    bias: FloatArray
-    weight_gradient: FloatArray
-    bias_gradient: FloatArray
-    activation: Activation | None
+    def __init__(
+        self,
+        weight: FloatArray,
+        bias: FloatArray,
+        weight_gradient: FloatArray,
+        bias_gradient: FloatArray,
+        activation: Activation | None,
+    ) -> None:
+        self.size = weight.size
+        self.weight = weight
+        self.weight_transposed = Shared(weight.T)
+        self.bias = Shared(bias)
+        self.weight_gradient = weight_gradient
+        self.bias_gradient = bias_gradient
+        self.activation = activation
 
 
 class _Workspace:
-    """Arrays for one batch size: per layer the pre-activation z, the output h and the gradient by h."""
+    """Memory for one batch size: per layer the pre-activation z, the output h and the gradient by h."""
 
     def __init__(self, layers: Sequence[Layer], batch_size: int) -> None:
-        def arrays() -> list[FloatArray]:
-            return [np.empty((batch_size, len(layer.bias)), layer.bias.dtype) for layer in layers]
+        def memory() -> list[Shared]:
+            return [Shared(np.empty((batch_size, len(layer.bias.array)), layer.bias.array.dtype)) for layer in layers]
 
-        self.pre_activations = arrays()
-        self.outputs = arrays()
-        self.gradients = arrays()
-        self.ones = np.ones(batch_size, layers[0].bias.dtype)
+        self.pre_activations = memory()
+        self.outputs = memory()
+        self.gradients = [h.array for h in memory()]
+        self.ones = np.ones(batch_size, layers[0].bias.array.dtype)
 
 
 class MLP:
     """A chain of layers that remembers its last forward pass.
 
-    Arrays are allocated once per batch size and overwritten by the next pass of that size.
+    Memory is allocated once per batch size and overwritten by the next pass of that size.
 
     :param layers: from input to output; the last one without activation
+    :param exact: whether the whole forward pass is PyTorch's, for the bits of the torch policy
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer], *, exact: bool) -> None:
         self._layers = list(layers)
+        self._exact = exact
         self._workspaces: dict[int, _Workspace] = {}
         self._input: FloatArray = np.empty(0)
 
@@ -62,15 +90,20 @@ class MLP:
         """
         workspace = self._workspace(len(x))
         self._input = x
-        for layer, z, h in zip(self._layers, workspace.pre_activations, workspace.outputs, strict=True):
-            np.dot(x, layer.weight_transposed, out=z)
-            if layer.activation is None:
-                x = np.add(z, layer.bias, out=h)
+        for index, layer in enumerate(self._layers):
+            h = workspace.outputs[index]
+            z = h if layer.activation is None else workspace.pre_activations[index]
+            if self._exact or len(x) * layer.size >= _LARGE_FORWARD:
+                below = workspace.outputs[index - 1].tensor if index > 0 else th.from_numpy(x)
+                th.addmm(layer.bias.tensor, below, layer.weight_transposed.tensor, out=z.tensor)
             else:
-                np.add(z, layer.bias, out=z)
-                layer.activation.forward(z, h)
-                x = h
-        return x
+                np.dot(
+                    workspace.outputs[index - 1].array if index > 0 else x, layer.weight_transposed.array, out=z.array
+                )
+                np.add(z.array, layer.bias.array, out=z.array)
+            if layer.activation is not None:
+                layer.activation.forward(z, h, self._exact)
+        return workspace.outputs[-1].array
 
     def backward(self, gradient: FloatArray) -> None:
         r"""Write the gradients of all layers, given the gradient by the output of the last forward pass.
@@ -84,16 +117,23 @@ class MLP:
         for index in range(len(self._layers) - 1, -1, -1):
             layer = self._layers[index]
             if layer.activation is not None:
-                layer.activation.backward(gradient, workspace.pre_activations[index], workspace.outputs[index])
-            below = workspace.outputs[index - 1] if index > 0 else self._input
-            np.dot(gradient.T, below, out=layer.weight_gradient)
+                layer.activation.backward(
+                    gradient, workspace.pre_activations[index].array, workspace.outputs[index].array
+                )
+            product = _large_product if len(gradient) * layer.size >= _LARGE_BACKWARD else np.dot
+            product(gradient.T, workspace.outputs[index - 1].array if index > 0 else self._input, layer.weight_gradient)
             # A product with ones is a faster sum over the batch than a reduction along axis 0
             np.dot(workspace.ones, gradient, out=layer.bias_gradient)
             if index > 0:
-                gradient = np.dot(gradient, layer.weight, out=workspace.gradients[index - 1])
+                gradient = product(gradient, layer.weight, workspace.gradients[index - 1])
 
     def _workspace(self, batch_size: int) -> _Workspace:
         workspace = self._workspaces.get(batch_size)
         if workspace is None:
             workspace = self._workspaces[batch_size] = _Workspace(self._layers, batch_size)
         return workspace
+
+
+def _large_product(a: FloatArray, b: FloatArray, out: FloatArray) -> FloatArray:
+    th.mm(th.from_numpy(a), th.from_numpy(b), out=th.from_numpy(out))
+    return out

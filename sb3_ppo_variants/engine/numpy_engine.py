@@ -89,10 +89,10 @@ class NumpyEngine:
         log_std = [policy.get_parameter("log_std")] if hasattr(policy, "log_std") else []
         self._actor_group = ParameterGroup([*_parameters(actor_modules), *log_std])
         self._critic_group = ParameterGroup(_parameters(critic_modules))
-        self._actor = _mlp(actor_modules, self._actor_group)
-        self._critic = _mlp(critic_modules, self._critic_group)
         self._head = _head(policy, self._actor_group)
-        self._mean_modules = actor_modules if isinstance(self._head, DiagGaussianHead) else None
+        # The bits of a continuous action decide what the environment does with it
+        self._actor = _mlp(actor_modules, self._actor_group, exact=isinstance(self._head, DiagGaussianHead))
+        self._critic = _mlp(critic_modules, self._critic_group, exact=False)
         self._actor_adam = Adam(self._actor_group)
         self._critic_adam = Adam(self._critic_group)
         self.dtype = self._actor_group.values.dtype
@@ -122,19 +122,9 @@ class NumpyEngine:
         :param observations: shape (environments, ...)
         """
         x = self._flat(observations)
-        outputs = self._actor.forward(x) if self._mean_modules is None else self._mean(x)
-        actions, log_probs = self._head.sample(outputs)
+        actions, log_probs = self._head.sample(self._actor.forward(x))
         values = self._critic.forward(x).copy()  # the workspace is overwritten by the next pass
         return actions, th.from_numpy(values), th.from_numpy(log_probs), th.from_numpy(x)
-
-    @th.no_grad()
-    def _mean(self, x: FloatArray) -> FloatArray:
-        """Run the actor in PyTorch: the bits of a continuous action decide what the environment does with it."""
-        assert self._mean_modules is not None
-        hidden = th.from_numpy(x)
-        for module in self._mean_modules:
-            hidden = module.forward(hidden)
-        return hidden.numpy()
 
     def values(self, observations: FloatArray) -> FloatArray:
         """Return the critic's values, shape (batch,)."""
@@ -369,7 +359,7 @@ def _parameters(modules: list[nn.Module]) -> list[nn.Parameter]:
     return [parameter for module in modules for parameter in module.parameters()]
 
 
-def _mlp(modules: list[nn.Module], group: ParameterGroup) -> MLP:
+def _mlp(modules: list[nn.Module], group: ParameterGroup, *, exact: bool) -> MLP:
     layers = []
     for index, module in enumerate(modules):
         if not isinstance(module, nn.Linear):
@@ -378,14 +368,13 @@ def _mlp(modules: list[nn.Module], group: ParameterGroup) -> MLP:
         layers.append(
             Layer(
                 weight=group.value(module.weight),
-                weight_transposed=group.value(module.weight).T,
                 bias=group.value(module.bias),
                 weight_gradient=group.gradient(module.weight),
                 bias_gradient=group.gradient(module.bias),
                 activation=None if following is None else activation_of(following),
             )
         )
-    return MLP(layers)
+    return MLP(layers, exact=exact)
 
 
 def _head(policy: ActorCriticPolicy, group: ParameterGroup) -> Head:
