@@ -20,7 +20,15 @@ Workaround = Callable[[], AbstractContextManager[None]]
 
 # Whose errors of these kinds are about what was typed, in a message that says enough
 _USER_ERRORS = (ValueError, AssertionError, ImportError, OSError, gym.error.Error, NonFiniteUpdateError)
-_PACKAGES = ("rl_zoo3", "sb3_ppo_variants", "stable_baselines3", "sb3_contrib", "gymnasium", "huggingface_sb3", "optuna")
+_PACKAGES = (
+    "rl_zoo3",
+    "sb3_ppo_variants",
+    "stable_baselines3",
+    "sb3_contrib",
+    "gymnasium",
+    "huggingface_sb3",
+    "optuna",
+)
 
 
 @dataclass(frozen=True)
