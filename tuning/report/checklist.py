@@ -1,0 +1,142 @@
+"""What a reviewer asks of a ranking, answered from its protocol and its numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import yaml
+
+from ..search_space import SHARED
+from ..statistics import FEW_SEEDS
+from ..study import Study
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One line of the checklist.
+
+    :param holds: whether it is so
+    :param claim: what a reviewer wants to hear
+    :param evidence: the numbers behind it
+    """
+
+    holds: bool
+    claim: str
+    evidence: str
+
+
+def checklist(ranking: Mapping[str, Any]) -> list[Answer]:
+    """The answers, each computed from the content of ``ranking.json``.
+
+    :param ranking: its content
+    """
+    protocol = ranking["protocol"]
+    return [
+        _disjoint_seeds(protocol),
+        _equal_trials(ranking),
+        _equal_ranges(protocol),
+        _baselines(protocol),
+        _enough_seeds(protocol),
+        _every_run_counts(ranking),
+        *_by_construction(protocol),
+    ]
+
+
+def _disjoint_seeds(protocol: Mapping[str, Any]) -> Answer:
+    seeds = protocol["seeds"]
+    sets = {
+        name: {number for run in runs for number in (run["training"], run["evaluation"])}
+        for name, runs in seeds.items()
+    }
+    holds = not any(left & right for left, right in combinations(sets.values(), 2))
+    sizes = ", ".join(f"{len(runs)} for {name}" for name, runs in seeds.items())
+    return Answer(holds, "The seeds that chose a configuration are not the seeds that are reported", f"Seeds: {sizes}")
+
+
+def _equal_trials(ranking: Mapping[str, Any]) -> Answer:
+    protocol = ranking["protocol"]
+    counts = {line["algorithm"]: line["trials"]["run"] for line in ranking["ranking"]}
+    steps = ", ".join(f"{env_id} {number:,}" for env_id, number in protocol["environments"].items())
+    numbers = ", ".join(f"{algorithm} {count}" for algorithm, count in counts.items())
+    claim = "Every algorithm had the same budget of trials, seeds and steps"
+    return Answer(len(set(counts.values())) == 1, claim, f"Trials: {numbers}. Steps of a run: {steps}")
+
+
+def _equal_ranges(protocol: Mapping[str, Any]) -> Answer:
+    different = set()
+    for env_id in protocol["environments"]:
+        for name in SHARED:
+            ranges = {spaces[env_id].get(name) for spaces in protocol["search_spaces"].values()} - {None}
+            if len(ranges) > 1:
+                different.add(name)
+    claim = "Shared hyperparameters were searched in the same ranges"
+    return Answer(not different, claim, f"Different: {', '.join(sorted(different)) or 'none'}. Ranges stand below")
+
+
+def _baselines(protocol: Mapping[str, Any]) -> Answer:
+    missing = [name for name in ("trpo", "ppo") if name not in protocol["algorithms"]]
+    claim = "The baselines TRPO and PPO were tuned like everybody else"
+    return Answer(not missing, claim, f"Not in this study: {', '.join(missing)}" if missing else "Both are ranked")
+
+
+def _enough_seeds(protocol: Mapping[str, Any]) -> Answer:
+    number = protocol["budget"]["test_seeds"]
+    statistics = protocol["statistics"]
+    evidence = (
+        f"{number} test seeds for each algorithm and environment; {statistics['confidence']:.0%} intervals from "
+        f"{statistics['bootstrap_resamples']:,} stratified resamplings"
+    )
+    return Answer(number >= FEW_SEEDS, f"At least {FEW_SEEDS} test seeds, so that the intervals cover", evidence)
+
+
+def _every_run_counts(ranking: Mapping[str, Any]) -> Answer:
+    wanted = ranking["protocol"]["budget"]["test_seeds"]
+    samples = [runs for line in ranking["ranking"] for runs in line["scores"].values()]
+    failed = sum(line["failed_test_runs"] for line in ranking["ranking"])
+    holds = all(len(runs) == wanted for runs in samples)
+    evidence = f"{sum(map(len, samples))} test runs; {failed} failed and count with the floor, none is left out"
+    return Answer(holds, "Every run is reported", evidence)
+
+
+def _by_construction(protocol: Mapping[str, Any]) -> list[Answer]:
+    """What the harness has no way of doing otherwise."""
+    evaluation = protocol["evaluation"]
+    return [
+        Answer(
+            True,
+            "Scores are normalised with a fixed table, not with the runs that are compared",
+            f"Table version {protocol['normalisation']['version']}; a failed run scores "
+            f"{protocol['normalisation']['floor']}",
+        ),
+        Answer(
+            True,
+            "Evaluation is apart from training",
+            f"{evaluation['episodes']} episodes with {protocol['actions_in_evaluation']} actions in environments of "
+            "their own seeds, raw returns",
+        ),
+        Answer(
+            True,
+            "The registered configuration takes part",
+            "It is trial 0 of every algorithm, so tuning can only be better than it on the tuning seeds",
+        ),
+    ]
+
+
+def study_yaml(protocol: Mapping[str, Any]) -> str:
+    """The study file that leads to this protocol, options of the command line included.
+
+    :param protocol: of the study
+    """
+    content = {name: protocol[name] for name in Study.model_fields if name in protocol}
+    content["environments"] = {
+        env_id: {"steps": steps, **_own_scale(protocol["normalisation"]["scales"][env_id])}
+        for env_id, steps in protocol["environments"].items()
+    }
+    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+
+
+def _own_scale(scale: Mapping[str, Any]) -> dict[str, float]:
+    if scale["source"] != "study file":
+        return {}
+    return {"random": scale["random"], "reference": scale["reference"]}
