@@ -14,6 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ppo_variants import AdaptiveClipPPO, ClipPPO, KLStopPPO, NonFiniteUpdateError, TrustRegionPPO, UpdateLoop
+from sb3_ppo_variants.engine.adam import Adam
 from sb3_ppo_variants.engine.layout import ParameterGroup
 from sb3_ppo_variants.registry import VARIANTS
 from sb3_ppo_variants.testing import check_variant
@@ -336,6 +337,16 @@ def test_non_finite_data_is_refused_before_a_step() -> None:
     with pytest.raises(NonFiniteUpdateError, match="advantage"):
         model.train()
     assert all(th.equal(a, b) for a, b in zip(before, model.policy.parameters(), strict=True))
+
+
+def test_a_gradient_whose_norm_overflows_is_clipped_to_nothing() -> None:
+    """As in SB3: the norm is infinite, so the factor is zero, and the moments must not become NaN on the way."""
+    group = ParameterGroup([th.nn.Parameter(th.ones(3))])
+    group.gradients[:3] = [1e30, -1e30, 1.0]
+    Adam(group).step({"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-5}, 0.0)
+    assert np.array_equal(group.values[:3], np.ones(3))
+    assert not group.first_moments.any()
+    assert not group.second_moments.any()
 
 
 def test_a_non_finite_gradient_never_reaches_the_parameters() -> None:

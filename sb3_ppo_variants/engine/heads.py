@@ -67,8 +67,8 @@ class Head(ABC):
         """
 
     def remember(self, outputs: FloatArray) -> "OldDistribution":
-        """Keep the distributions given by ``outputs`` and the parameters of this moment."""
-        return OldDistribution(outputs.copy())
+        """Keep the distributions given by ``outputs``, which stay as they are, and the parameters of this moment."""
+        return OldDistribution(outputs)
 
     @abstractmethod
     def as_torch(self, old: "OldDistribution") -> Distribution:
@@ -330,7 +330,7 @@ class DiagGaussianHead(Head):
         return gradient
 
     def remember(self, outputs: FloatArray) -> OldDistribution:  # noqa: D102
-        return OldDistribution(outputs.copy(), np.exp(self._log_std))
+        return OldDistribution(outputs, np.exp(self._log_std))
 
     def as_torch(self, old: OldDistribution) -> Distribution:  # noqa: D102
         assert old.std is not None

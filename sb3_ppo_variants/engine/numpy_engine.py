@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from sb3_ppo_variants.training.update_loop import UpdateLoop
 
 
+_PIECE = 1024  # samples of a rollout that go through the actor at a time
+
+
 @dataclass(frozen=True)
 class Samples:
     """Samples of the rollout as the losses read them, without their observations, in the engine's dtype."""
@@ -114,17 +117,15 @@ class NumpyEngine:
 
     # Rollouts -------------------------------------------------------------------------------------------------------
 
-    def act(self, observations: FloatArray) -> tuple[FloatArray, th.Tensor, th.Tensor, th.Tensor]:
-        """Sample an action per environment; return actions, values, log-probabilities and the network's input.
-
-        All but the actions come as tensors, since callbacks know them so.
+    def act(self, observations: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Sample an action per environment; return actions, values and log-probabilities.
 
         :param observations: shape (environments, ...)
         """
         x = self._flat(observations)
         actions, log_probs = self._head.sample(self._actor.forward(x))
         values = self._critic.forward(x).copy()  # the workspace is overwritten by the next pass
-        return actions, th.from_numpy(values), th.from_numpy(log_probs), th.from_numpy(x)
+        return actions, values, log_probs
 
     def values(self, observations: FloatArray) -> FloatArray:
         """Return the critic's values, shape (batch,)."""
@@ -148,11 +149,17 @@ class NumpyEngine:
             old_log_prob=buffer.log_probs[:, 0].astype(self.dtype, copy=False),
             advantages=buffer.advantages[:, 0].astype(self.dtype, copy=False),
             returns=buffer.returns[:, 0].astype(self.dtype, copy=False),
-            old=self._head.remember(self._actor.forward(self._observations)),
+            old=self._head.remember(self._outputs_of_rollout()),
         )
         self._clip_range = self._model._current_clip_range()
         self._clip_range_vf = self._model._current_clip_range_vf()
         return ArrayStatistics(self._model.batch_size, self._clip_range)
+
+    def _outputs_of_rollout(self) -> FloatArray:
+        """Run the actor over the whole rollout, in pieces that keep the networks' memory small."""
+        size = len(self._observations)
+        pieces = (self._observations[start : start + _PIECE] for start in range(0, size, _PIECE))
+        return np.concatenate([self._actor.forward(piece).copy() for piece in pieces])
 
     # An overflow is reported as NonFiniteUpdateError, not as a warning beside it
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -298,7 +305,7 @@ class NumpyEngine:
     def measure(self) -> RolloutMeasurement:
         """Hold the current policy against the one that collected the rollout, over all of its samples."""
         rollout, model = self._rollout, self._model
-        outputs = self._actor.forward(self._observations)
+        outputs = self._outputs_of_rollout()
         log_ratio = self._head.forward(outputs, rollout.actions) - rollout.old_log_prob
         kl = self._head.kl(rollout.old.in_float64(), outputs.astype(np.float64))
         advantages = rollout.advantages

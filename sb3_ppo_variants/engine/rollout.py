@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
@@ -51,8 +52,10 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     n_steps = 0
     observations = _vectors(self._last_obs)
     while n_steps < n_rollout_steps:
-        flat_actions, values, log_probs, obs_tensor = engine.act(observations)
-        if not math.isfinite(log_probs.sum()):  # before the environment sees such an action
+        flat_actions, value_array, log_prob_array = engine.act(observations)
+        # Callbacks know them as tensors, in SB3's names
+        values, log_probs, obs_tensor = map(th.from_numpy, (value_array, log_prob_array, observations))
+        if not math.isfinite(log_prob_array.sum()):  # before the environment sees such an action
             cause = "log-prob" if np.isfinite(observations).all() else "observation"
             raise NonFiniteUpdateError(cause, f"while collecting the rollout after {self.num_timesteps} timesteps")
         actions = flat_actions.reshape(action_shape)
@@ -76,8 +79,8 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
         rollout_buffer.actions[n_steps] = flat_actions
         rollout_buffer.rewards[n_steps] = rewards
         rollout_buffer.episode_starts[n_steps] = self._last_episode_starts
-        rollout_buffer.values[n_steps] = values[:, 0]
-        rollout_buffer.log_probs[n_steps] = log_probs
+        rollout_buffer.values[n_steps] = value_array[:, 0]
+        rollout_buffer.log_probs[n_steps] = log_prob_array
         n_steps += 1
         rollout_buffer.pos = n_steps
         self._last_obs = observations = _vectors(new_obs)
