@@ -342,6 +342,7 @@ def test_non_finite_data_is_refused_before_a_step() -> None:
 def test_a_gradient_whose_norm_overflows_is_clipped_to_nothing() -> None:
     """As in SB3: the norm is infinite, so the factor is zero, and the moments must not become NaN on the way."""
     group = ParameterGroup([th.nn.Parameter(th.ones(3))])
+    group.values[:3] = 1.0
     group.gradients[:3] = [1e30, -1e30, 1.0]
     Adam(group).step({"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-5}, 0.0)
     assert np.array_equal(group.values[:3], np.ones(3))
