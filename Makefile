@@ -16,7 +16,7 @@ setup: $(STAMP) ## create .venv with the package and all that the other targets 
 # The stamp is written last: an interrupted installation is taken up again.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[tuning,zoo,mujoco,box2d,test]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[tuning,zoo,dask,mujoco,box2d,test]'
 	@touch $@
 
 rank: setup ## tune and rank the variants, PPO and TRPO on CartPole-v1 (10 minutes on 2 cores)
