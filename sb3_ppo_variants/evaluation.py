@@ -39,6 +39,14 @@ class MaskedEvalCallback(EvalCallback):
         super().init_callback(with_masks(model, self.eval_env))
 
 
+def knows_masks(cls: type[BaseAlgorithm]) -> bool:
+    """Tell whether ``predict`` of a class takes action masks.
+
+    :param cls: an algorithm class
+    """
+    return issubclass(cls, (MaskablePPO, MaskableRecurrent))
+
+
 def with_masks(model: BaseAlgorithm, env: VecEnv) -> BaseAlgorithm:
     """Return a model whose ``predict`` gets the masks of ``env``, for code that knows nothing of masks.
 
@@ -46,7 +54,7 @@ def with_masks(model: BaseAlgorithm, env: VecEnv) -> BaseAlgorithm:
     :param env: the environment whose observations ``predict`` will be given
     :raises ValueError: if the model knows masks and the environment has none
     """
-    if not isinstance(model, (MaskablePPO, MaskableRecurrent)):
+    if not knows_masks(type(model)):
         return model
     if not is_masking_supported(env):
         raise ValueError(

@@ -13,9 +13,11 @@ from importlib import resources
 from typing import Any
 
 import optuna
+from rl_zoo3.callbacks import TrialEvalCallback
 from rl_zoo3.exp_manager import ExperimentManager as ZooExperimentManager  # register() puts ours in its place
 from stable_baselines3.common.callbacks import BaseCallback
 
+from sb3_ppo_variants.evaluation import MaskedEvalCallback
 from sb3_ppo_variants.experiment import ENVIRONMENT_KEYS, check_keys, resolve_schedule
 from sb3_ppo_variants.registry import constructor_parameters
 from sb3_ppo_variants.search_space import suggest
@@ -28,6 +30,10 @@ from sb3_ppo_variants.zoo.search import constructor_arguments, sampling_from, tu
 _ZOO_KEYS = (*ENVIRONMENT_KEYS, "callback", "monitor_kwargs")
 _FROM_OPTIONS = ("env", "tensorboard_log", "seed", "verbose", "device", "_init_setup_model")
 _Preprocessed = tuple[dict[str, Any], Callable[..., Any] | None, list[BaseCallback], Callable[..., Any] | None]
+
+
+class MaskedTrialEvalCallback(MaskedEvalCallback, TrialEvalCallback):
+    """rl_zoo3's evaluation of a trial, with action masks where the model knows them."""
 
 
 class ExperimentManager(ZooExperimentManager):

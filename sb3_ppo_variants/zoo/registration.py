@@ -16,7 +16,8 @@ def register() -> None:
 
     - ``rl_zoo3.ALGOS`` and ``rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER`` know the variants;
     - ``rl_zoo3.exp_manager`` and ``rl_zoo3.train`` use this package's experiment manager, a subclass of theirs: it
-      finds the registered hyperparameters and mends what :mod:`sb3_ppo_variants.zoo.manager` lists.
+      finds the registered hyperparameters and mends what :mod:`sb3_ppo_variants.zoo.manager` lists;
+    - that module's evaluations, in training and in trials, pass action masks to the models that know them.
 
     :raises ImportError: if rl_zoo3, or something it needs, is not installed
     :raises ValueError: if something else is already registered under one of these names; nothing is changed then
@@ -37,12 +38,15 @@ def register() -> None:
     samplers = rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER
     _check_free("rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER", samplers, SAMPLERS)
 
-    from sb3_ppo_variants.zoo.manager import ExperimentManager
+    from sb3_ppo_variants.evaluation import MaskedEvalCallback
+    from sb3_ppo_variants.zoo.manager import ExperimentManager, MaskedTrialEvalCallback
 
     rl_zoo3.ALGOS.update(algorithms)
     samplers.update(SAMPLERS)
     for place in places:
         vars(place)["ExperimentManager"] = ExperimentManager
+    # With every other model these two are what they replace
+    vars(rl_zoo3.exp_manager).update(EvalCallback=MaskedEvalCallback, TrialEvalCallback=MaskedTrialEvalCallback)
 
 
 def _check_free(where: str, entries: Mapping[str, Any], ours: Mapping[str, Any]) -> None:

@@ -10,7 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ctypes.util import find_library
 from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_ppo_variants.evaluation import knows_masks, with_masks
 
 
 @contextmanager
@@ -72,6 +78,37 @@ def bundled_ffmpeg() -> Iterator[None]:
 
 
 @contextmanager
+def action_masks() -> Iterator[None]:
+    """Show models that know action masks those of the environment in which they play.
+
+    rl_zoo3 2.9 calls ``predict`` without masks, and loads models without the environment that has them.
+    """
+    import rl_zoo3.utils
+
+    envs: list[VecEnv] = []
+    make_vec_env = rl_zoo3.utils.make_vec_env
+
+    def remember(*args: Any, **kwargs: Any) -> VecEnv:
+        envs.append(make_vec_env(*args, **kwargs))
+        return envs[-1]
+
+    def playing(cls: type[BaseAlgorithm]) -> type[BaseAlgorithm]:
+        def load(_: type[BaseAlgorithm], *args: Any, **kwargs: Any) -> BaseAlgorithm:
+            return with_masks(cls.load(*args, **kwargs), envs[-1])
+
+        return type(cls.__name__, (cls,), {"load": classmethod(load)})
+
+    algorithms = rl_zoo3.utils.ALGOS
+    before = dict(algorithms)
+    algorithms.update({name: playing(cls) for name, cls in before.items() if knows_masks(cls)})
+    try:
+        with _replaced(rl_zoo3.utils, "make_vec_env", remember):
+            yield
+    finally:
+        algorithms.update(before)
+
+
+@contextmanager
 def environment_names() -> Iterator[None]:
     """Let benchmark find the folders of environments with a slash in their name.
 
@@ -91,18 +128,24 @@ def environment_names() -> Iterator[None]:
 
 @contextmanager
 def headless_mujoco() -> Iterator[None]:
-    """Render MuJoCo off screen through EGL where there is no display.
+    """Render MuJoCo off screen where there is no display.
 
     gymnasium 1.4 takes GLFW unless told otherwise, and that needs a display even for frames in memory.
     """
-    if not has_display():
-        os.environ.setdefault("MUJOCO_GL", "egl")  # stays set: helpers in other processes need it too
+    renderer = off_screen_renderer()
+    if renderer and not has_display():
+        os.environ.setdefault("MUJOCO_GL", renderer)  # stays set: helpers in other processes need it too
     yield
 
 
 def has_display() -> bool:
     """Tell whether windows can open."""
     return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def off_screen_renderer() -> str | None:
+    """Name the library that can draw MuJoCo's frames without a display, None if there is none."""
+    return next((name for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")) if find_library(library)), None)
 
 
 @contextmanager
