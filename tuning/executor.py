@@ -1,18 +1,20 @@
 """Where cells run: a local process pool with Python's own ``concurrent.futures`` interface.
 
-Anything else with that interface can take its place, such as Dask's ``Client.get_executor()``.
+:mod:`.dask_executor` offers the same on a cluster, where each worker keeps such a pool for its cells.
 """
 
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -24,10 +26,18 @@ T = TypeVar("T")
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _MAX_BREAKAGES = 2
+_MEMORY_CHECK_SECONDS = 0.1
+# Exit codes of a worker over its memory limit: under its first task, or under a later one, when the
+# memory may be what earlier tasks left behind.
+_LEAKED, _FULL = 101, 102
 
 
 class WorkerDiedError(RuntimeError):
     """A worker process ended under its task (killed, out of memory, crashed), and the retries are used up."""
+
+
+class MemoryLimitError(RuntimeError):
+    """A task took more memory than a worker process may have, and was stopped."""
 
 
 class LocalExecutor(futures.Executor):
@@ -35,21 +45,32 @@ class LocalExecutor(futures.Executor):
 
     Workers are started afresh (spawn) with one numerical thread each. A task whose worker dies is
     started again; a task over its time limit is killed and its future raises
-    :class:`concurrent.futures.TimeoutError`. Workers end by themselves when this process ends,
-    however it ends.
+    :class:`concurrent.futures.TimeoutError`; one over the memory limit is stopped and its future raises
+    :class:`MemoryLimitError`. Workers end by themselves when this process ends, however it ends.
 
     :param workers: number of processes, >= 1
     :param time_limit: seconds that a task may take; None for no limit
+    :param memory_limit: bytes of resident memory that a worker may have, processes that its task
+        starts not counted; None for no limit
     :param retries: how often a task is started again after its worker died, >= 0
     :param log: file that collects what workers print; None lets them print
     :raises ValueError: not one worker
     """
 
-    def __init__(self, workers: int, *, time_limit: float | None = None, retries: int = 2, log: Path | None = None):
+    def __init__(
+        self,
+        workers: int,
+        *,
+        time_limit: float | None = None,
+        memory_limit: int | None = None,
+        retries: int = 2,
+        log: Path | None = None,
+    ):
         if workers < 1:
             raise ValueError(f"workers must be >= 1, got {workers}")
         self.workers = workers
         self.time_limit = time_limit
+        self.memory_limit = memory_limit
         self.retries = retries
         self.log = log
         self._lock = threading.RLock()
@@ -58,11 +79,17 @@ class LocalExecutor(futures.Executor):
         self._open: set[futures.Future[Any]] = set()
         self._pool = self._new_pool()
 
+    @property
+    def slots(self) -> int:
+        """Tasks to submit at a time: one more than there are workers, so that none waits while a result is written."""
+        return self.workers + 1
+
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[T]:
         """Run ``fn(*args, **kwargs)`` in a worker.
 
         The future raises what ``fn`` raised, :class:`concurrent.futures.TimeoutError`,
-        :class:`WorkerDiedError`, or :class:`concurrent.futures.BrokenExecutor` when no worker can be kept alive.
+        :class:`MemoryLimitError`, :class:`WorkerDiedError`, or :class:`concurrent.futures.BrokenExecutor`
+        when no worker can be kept alive. Cancelling it stops the task, also while it runs.
 
         :param fn: a function that can be pickled
         """
@@ -93,41 +120,47 @@ class LocalExecutor(futures.Executor):
 
     def _new_pool(self) -> ProcessPool:
         context = multiprocessing.get_context("spawn")
-        return ProcessPool(max_workers=self.workers, context=context, initializer=_prepare_worker, initargs=(self.log,))
+        arguments = (self.log, self.memory_limit)
+        return ProcessPool(self.workers, context=context, initializer=_prepare_worker, initargs=arguments)
 
     def _start(self, task: "_Task") -> None:
+        call = (task.fn, task.args, task.kwargs)
         with self._lock, _worker_environment():
             pool = self._pool
             try:
-                inner = pool.schedule(task.fn, args=task.args, kwargs=task.kwargs, timeout=self.time_limit)
+                inner = pool.schedule(_call, args=call, timeout=self.time_limit)
             except RuntimeError:
                 pool = self._replace(pool)
-                inner = pool.schedule(task.fn, args=task.args, kwargs=task.kwargs, timeout=self.time_limit)
+                inner = pool.schedule(_call, args=call, timeout=self.time_limit)
         inner.add_done_callback(lambda done: self._settle(task, pool, done))
+        task.run_as(inner)
 
     def _settle(self, task: "_Task", pool: ProcessPool, done: "futures.Future[Any]") -> None:
         """Hand the outcome on, or start the task again when it was its worker that failed."""
-        if self._closed:
+        if self._closed or task.future.cancelled():
             return
         error = done.exception()
-        if error is None:
-            self._breakages = 0
-            task.future.set_result(done.result())
-        elif isinstance(error, ProcessExpired):
-            self._retry(task, error)
-        elif isinstance(error, BrokenProcessPool):
-            self._recover(task, pool)
-        else:
-            task.future.set_exception(error)
+        with suppress(futures.InvalidStateError):  # it was cancelled meanwhile
+            if error is None:
+                self._breakages = 0
+                task.future.set_result(done.result())
+            elif isinstance(error, ProcessExpired):
+                self._retry(task, error)
+            elif isinstance(error, BrokenProcessPool):
+                self._recover(task, pool)
+            else:
+                task.future.set_exception(error)
 
     def _retry(self, task: "_Task", error: ProcessExpired) -> None:
         task.deaths += 1
-        if task.deaths > self.retries:
+        if error.exitcode != _LEAKED and task.deaths <= self.retries:
+            self._start(task)
+        elif error.exitcode in (_LEAKED, _FULL) and self.memory_limit is not None:
+            task.future.set_exception(MemoryLimitError(f"it took more than {self.memory_limit / 2**30:.3g} GiB"))
+        else:
             task.future.set_exception(
                 WorkerDiedError(f"its worker process died {task.deaths} times, last with exit code {error.exitcode}")
             )
-        else:
-            self._start(task)
 
     def _recover(self, task: "_Task", pool: ProcessPool) -> None:
         """Pebble gives up the whole pool when a worker dies before it has taken a task."""
@@ -157,6 +190,17 @@ class _Task:
         self.kwargs = kwargs
         self.deaths = 0
         self.future: futures.Future[Any] = futures.Future()
+        self._inner: futures.Future[Any] | None = None
+        self.future.add_done_callback(self._pass_on)
+
+    def run_as(self, inner: "futures.Future[Any]") -> None:
+        """Remember the pool's future of the present attempt, for a cancellation to reach it."""
+        self._inner = inner
+        self._pass_on(self.future)
+
+    def _pass_on(self, future: "futures.Future[Any]") -> None:
+        if self._inner is not None and future.cancelled():
+            self._inner.cancel()
 
 
 def _discard(pool: ProcessPool) -> None:
@@ -181,8 +225,10 @@ def _worker_environment() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
-def _prepare_worker(log: Path | None) -> None:
+def _prepare_worker(log: Path | None, memory_limit: int | None) -> None:
     _die_with_parent()
+    if memory_limit is not None:
+        _limit_memory(memory_limit)
     if log is not None:
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(handle, sys.stdout.fileno())
@@ -202,3 +248,46 @@ def _die_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+_calls = 0
+_in_call = False
+
+
+def _call(fn: Callable[..., T], args: Sequence[Any], kwargs: Mapping[str, Any]) -> T:
+    """Run a task in a worker; the memory watch has to know that one is running, and which."""
+    global _calls, _in_call  # noqa: PLW0603 - state of this worker process
+    _calls += 1
+    _in_call = True
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        _in_call = False
+
+
+def _limit_memory(limit: int) -> None:
+    """End this worker when its task takes it over ``limit`` bytes.
+
+    The watch needs a moment and Python's attention. A single huge allocation gives it neither, so the
+    system refuses those at twice the limit; what stays below is seen by the watch.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = 2 * limit if hard == resource.RLIM_INFINITY else min(2 * limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+    def watch() -> None:
+        while True:
+            time.sleep(_MEMORY_CHECK_SECONDS)
+            if _in_call and resident_memory() > limit:
+                os._exit(_LEAKED if _calls == 1 else _FULL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def resident_memory() -> int:
+    """Bytes of physical memory that this process occupies (on macOS: occupied at most so far)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return pages * resource.getpagesize()

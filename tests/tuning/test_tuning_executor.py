@@ -11,7 +11,7 @@ from concurrent import futures
 from pathlib import Path
 
 import pytest
-from sb3_ppo_variants.tuning.executor import LocalExecutor, WorkerDiedError
+from sb3_ppo_variants.tuning.executor import LocalExecutor, MemoryLimitError, WorkerDiedError, resident_memory
 
 
 def alive(pid: int) -> bool:
@@ -41,6 +41,18 @@ def die_unless_enough(folder: Path, deaths: int) -> int:
 def report_and_sleep(path: Path, seconds: float) -> None:
     path.write_text(str(os.getpid()))
     time.sleep(seconds)
+
+
+KEPT: list[bytearray] = []
+
+
+def leak(folder: Path, mebibytes: int) -> int:
+    """Leave a mark, then fill memory in small steps and keep it."""
+    (folder / str(len(list(folder.iterdir())))).touch()
+    for _ in range(mebibytes // 8):
+        KEPT.append(bytearray(b"x" * 2**23))
+        time.sleep(0.01)
+    return os.getpid()
 
 
 def threads_and_sigint() -> tuple[str | None, bool]:
@@ -91,6 +103,49 @@ def test_a_task_over_its_time_limit_is_stopped_and_its_worker_with_it(executor: 
         executor.submit(report_and_sleep, tmp_path / "pid", 60.0).result()
     wait_until(lambda: not alive(int((tmp_path / "pid").read_text())))
     assert executor.submit(pow, 2, 2).result() == 4
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalExecutor]:
+    pool = LocalExecutor(1, memory_limit=400 * 2**20, log=tmp_path_factory.mktemp("small") / "workers.log")
+    yield pool
+    pool.shutdown(cancel_futures=True)
+
+
+def test_a_task_that_leaks_memory_is_stopped_and_not_tried_again(small: LocalExecutor, tmp_path: Path) -> None:
+    with pytest.raises(MemoryLimitError, match=r"it took more than 0\.391 GiB"):
+        small.submit(leak, tmp_path, 4000).result()
+    assert len(list(tmp_path.iterdir())) == 1
+    assert small.submit(pow, 2, 2).result() == 4
+
+
+def test_a_task_does_not_pay_for_what_others_left_in_its_worker(small: LocalExecutor, tmp_path: Path) -> None:
+    resident = small.submit(resident_memory).result() // 2**20
+    half = (400 - resident) * 2 // 3
+    first = small.submit(leak, tmp_path, half).result()
+    assert small.submit(leak, tmp_path, half).result() != first
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_task_that_always_ends_in_a_full_worker_is_given_up(small: LocalExecutor, tmp_path: Path) -> None:
+    small.submit(pow, 2, 2).result()  # so that it does not start in a fresh one
+    with pytest.raises(MemoryLimitError):
+        small.submit(leak, tmp_path, 4000).result()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not enforce RLIMIT_DATA")
+def test_an_allocation_far_beyond_the_limit_is_refused_by_the_system(small: LocalExecutor) -> None:
+    with pytest.raises(MemoryError):
+        small.submit(bytearray, 2**31).result()
+
+
+def test_a_cancelled_task_is_stopped_while_it_runs(small: LocalExecutor, tmp_path: Path) -> None:
+    future = small.submit(report_and_sleep, tmp_path / "pid", 600.0)
+    wait_until((tmp_path / "pid").exists)
+    assert future.cancel()
+    wait_until(lambda: not alive(int((tmp_path / "pid").read_text())))
+    assert small.submit(pow, 2, 2).result() == 4
 
 
 def test_a_pool_whose_idle_workers_are_killed_goes_on(executor: LocalExecutor) -> None:
