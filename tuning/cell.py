@@ -16,14 +16,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
+from sb3_ppo_variants.evaluation import evaluate_policy
 from sb3_ppo_variants.experiment import Experiment
 from sb3_ppo_variants.registry import get_algorithm
 
-CELL_SCHEMA = 1
+CELL_SCHEMA = 2
 """Raised whenever the same cell would give another result: old files are then not taken for new ones."""
 
 _PACKAGES = ("sb3-ppo-variants", "stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy", "optuna", "scipy")
@@ -81,9 +81,10 @@ class Cell(_Record):
 
 
 class CurvePoint(_Record):
-    """Mean evaluation return after ``steps`` training steps."""
+    """Mean evaluation return after ``steps`` training steps, which took ``seconds`` without the evaluations."""
 
     steps: int
+    seconds: FiniteFloat
     score: FiniteFloat
 
 
@@ -160,9 +161,7 @@ def _train_and_evaluate(cell: Cell) -> CellResult:
         model = experiment.make_model(training_env, seed=cell.seed, device="cpu", verbose=0, **_engine(cell))
         steps = whole_rollouts(cell.steps, model)
         curve = LearningCurve(evaluation_env, cell.evaluation, steps)
-        started = time.perf_counter()
         model.learn(steps, callback=curve)
-        seconds = time.perf_counter() - started - curve.seconds
         curve.evaluate()
     finally:
         training_env.close()
@@ -173,7 +172,7 @@ def _train_and_evaluate(cell: Cell) -> CellResult:
         returns=tuple(curve.returns),
         curve=tuple(curve.points),
         steps=steps,
-        seconds=seconds,
+        seconds=curve.points[-1].seconds,
         versions=package_versions(),
     )
 
@@ -218,13 +217,15 @@ class LearningCurve(BaseCallback):
         self.steps = steps
         self.points: list[CurvePoint] = []
         self.returns: list[float] = []
-        self.seconds = 0.0
+        self._started = 0.0
+        self._evaluating = 0.0
 
     def evaluate(self) -> None:
         """Add a point for the model as it is now.
 
         :raises ValueError: an episode's return is NaN or infinite
         """
+        begun = time.perf_counter()
         sync_envs_normalization(_training_env(self.model), self.env)
         # One episode in each copy: no short episode is counted twice, and the copies step as one batch.
         self.env.seed(self.evaluation.seed)
@@ -238,15 +239,18 @@ class LearningCurve(BaseCallback):
         self.returns = [float(value) for value in returns]  # type: ignore[union-attr]
         if not all(math.isfinite(value) for value in self.returns):
             raise ValueError(f"evaluation after {self.num_timesteps} steps gave non-finite returns: {self.returns}")
-        self.points.append(CurvePoint(steps=self.model.num_timesteps, score=fmean(self.returns)))
+        seconds = begun - self._started - self._evaluating
+        self.points.append(CurvePoint(steps=self.model.num_timesteps, seconds=seconds, score=fmean(self.returns)))
+        self._evaluating += time.perf_counter() - begun
+
+    def _on_training_start(self) -> None:
+        self._started = time.perf_counter()
 
     def _on_rollout_start(self) -> None:
         # The policy has then been updated with everything collected so far.
         due = self.steps * (len(self.points) + 1) / self.evaluation.checkpoints
         if self.model.num_timesteps >= due and len(self.points) + 1 < self.evaluation.checkpoints:
-            started = time.perf_counter()
             self.evaluate()
-            self.seconds += time.perf_counter() - started
 
     def _on_step(self) -> bool:
         return True

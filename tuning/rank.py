@@ -11,7 +11,8 @@ from .executor import LocalExecutor
 from .progress import Progress
 from .proposals import distributions
 from .protocol import pin_protocol, protocol_digest, protocol_of, study_seeds
-from .results import TABLE_HEADER, Ranking, make_ranking, table_row, write_results
+from .result_files import TABLE_HEADER, table_row, write_results
+from .results import Ranking, make_ranking
 from .store import CellStore, FolderLock
 from .study import Study, load_study
 from .track import Track

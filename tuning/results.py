@@ -1,26 +1,27 @@
-"""The ranking and the files it is written to."""
+"""The ranking: everything that is said about the algorithms once their test runs are finished."""
 
-import csv
-import io
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from statistics import fmean
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
-import yaml
 
 from . import statistics
 from .cell import CellResult
-from .files import write_atomically
+from .metrics import area_under_curve, score_after
 from .seeds import stream_seed
-from .statistics import Estimate, Scores
+from .statistics import Estimate, Profile, Scores
 from .track import Track, Trial
 
-RANKING_SCHEMA = 1
+RANKING_SCHEMA = 2
 REFERENCES = ("trpo", "ppo")
+
+TIME_FIELDS = frozenset({"seconds", "steps_per_second", "score_at_equal_seconds", "equal_seconds"})
+"""Keys of ``ranking.json``, at any depth, that depend on how fast the machine was; nothing else does."""
+
+_TAUS = 101
+"""Thresholds of the performance profiles."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,17 @@ class Ranked:
     :param rank: from 1; equal IQM and mean share a rank
     :param iqm: interquartile mean of the test runs, with its interval
     :param mean: mean of the test runs
+    :param area_under_curve: IQM of the areas under the test runs' learning curves
+    :param score_at_equal_seconds: IQM of the scores that the test runs had after ``equal_seconds`` of
+        :class:`Ranking`; None where some environment has no finished run
+    :param rank_probabilities: share of the resamplings in which it is first, second, ...
     :param probability_of_improvement: over trpo and over ppo; None where that is the algorithm itself
         or was not ranked
     :param difference_from_trpo: IQM minus TRPO's
+    :param holm_p_value_vs_trpo: of that difference, corrected for the number of algorithms compared with TRPO
     :param separable_from_trpo: whether the interval of that difference excludes 0
+    :param difference_from_ppo: IQM minus PPO's
+    :param separable_from_ppo: whether the interval of that difference excludes 0
     :param seconds: mean training time of a test run
     :param steps_per_second: training steps of all test runs over their training time
     :param trials: run, pruned and failed, over all environments
@@ -47,9 +55,15 @@ class Ranked:
     rank: int
     iqm: Estimate
     mean: float
+    area_under_curve: Estimate
+    score_at_equal_seconds: Estimate | None
+    rank_probabilities: list[float]
     probability_of_improvement: dict[str, Estimate | None]
     difference_from_trpo: Estimate | None
+    holm_p_value_vs_trpo: float | None
     separable_from_trpo: bool | None
+    difference_from_ppo: Estimate | None
+    separable_from_ppo: bool | None
     seconds: float | None
     steps_per_second: float | None
     trials: dict[str, int]
@@ -71,12 +85,67 @@ class Ranking:
 
     :param protocol: everything that decided the numbers
     :param lines: best first
+    :param profiles: algorithm -> performance profile over ``taus``
+    :param taus: normalised scores
+    :param equal_seconds: environment -> the shortest of the algorithms' median training times of a test run: what
+        every algorithm had; None where no run finished
+    :param curves: environment -> algorithm -> test runs: seed and points of the learning curve, raw scores
+    :param failures: every failed run that a decision or a number rests on
     :param warnings: what a reader must know before quoting a number
     """
 
     protocol: dict[str, Any]
     lines: list[Ranked]
+    taus: list[float]
+    profiles: dict[str, Profile]
+    equal_seconds: dict[str, float | None]
+    curves: dict[str, dict[str, list[dict[str, Any]]]]
+    failures: list[dict[str, Any]]
     warnings: list[str]
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in one sentence."""
+        first = [line for line in self.lines if line.rank == 1]
+        names = " and ".join(line.algorithm for line in first)
+        head = f"{names} {'ranks' if len(first) == 1 else 'rank'} first (IQM {interval_text(first[0].iqm)})"
+        if len(first) > 1 or len(self.lines) == 1:
+            return f"{head}."
+        flags = {"TRPO": first[0].separable_from_trpo, "PPO": first[0].separable_from_ppo}
+        apart = [name for name, flag in flags.items() if flag]
+        close = [name for name, flag in flags.items() if flag is False]
+        if apart and close:
+            return f"{head} and is separable from {apart[0]}, not from {close[0]}."
+        if apart:
+            return f"{head} and is separable from {' and '.join(apart)}."
+        return f"{head} and is not separable from {' or '.join(close)}." if close else f"{head}."
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of ``ranking.json``."""
+        return {
+            "schema_version": RANKING_SCHEMA,
+            "verdict": self.verdict,
+            "ranking": [line.as_json() for line in self.lines],
+            "warnings": self.warnings,
+            "one_for_all": None,
+            "performance_profiles": {
+                "taus": self.taus,
+                "algorithms": {algorithm: asdict(profile) for algorithm, profile in self.profiles.items()},
+            },
+            "equal_seconds": self.equal_seconds,
+            "curves": self.curves,
+            "failures": self.failures,
+            "protocol": self.protocol,
+        }
+
+
+def interval_text(estimate: Estimate | None) -> str:
+    """``0.81 [0.77, 0.85]``, the value alone where there is no interval, or a dash."""
+    if estimate is None:
+        return "-"
+    low, high = estimate.ci_low, estimate.ci_high
+    interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    return f"{estimate.value:.2f}{interval}"
 
 
 def make_ranking(tracks: Sequence[Track], protocol: dict[str, Any], seed: int) -> Ranking:
@@ -90,20 +159,58 @@ def make_ranking(tracks: Sequence[Track], protocol: dict[str, Any], seed: int) -
     for track in tracks:
         by_algorithm.setdefault(track.algorithm, []).append(track)
     scores = {algorithm: _scores(own) for algorithm, own in by_algorithm.items()}
-    lines = [_line(algorithm, own, scores, seed) for algorithm, own in by_algorithm.items()]
+    limits = _equal_seconds(tracks)
+    lines = [_line(algorithm, own, scores, limits, seed) for algorithm, own in by_algorithm.items()]
+    lines = _with_joint_statistics(lines, scores, seed)
     lines.sort(key=lambda line: (line.iqm.value, line.mean), reverse=True)
-    return Ranking(protocol, _with_ranks(lines), _warnings(protocol, lines))
+    taus = _taus(scores)
+    return Ranking(
+        protocol=protocol,
+        lines=_with_ranks(lines),
+        taus=taus,
+        profiles={
+            algorithm: statistics.performance_profile(own, taus, stream_seed(seed, "bootstrap", algorithm, "profile"))
+            for algorithm, own in scores.items()
+        },
+        equal_seconds=limits,
+        curves=_curves(tracks),
+        failures=[failure for track in tracks for failure in _failures(track)],
+        warnings=_warnings(protocol, lines),
+    )
 
 
-def _scores(tracks: Sequence[Track]) -> Scores:
-    return [np.array([track.normalised(result) for result in _tested(track)]) for track in tracks]
-
-
-def _tested(track: Track) -> list[CellResult]:
+def tested(track: Track) -> list[CellResult]:
+    """The finished test runs of ``track``."""
     return [result for result in track.test_results if result is not None]
 
 
-def _line(algorithm: str, tracks: list[Track], scores: Mapping[str, Scores], seed: int) -> Ranked:
+def chosen(track: Track) -> Trial:
+    """The trial that ``track`` tested."""
+    if track.best is None:
+        raise ValueError(f"{track.algorithm} on {track.env_id} has no finished trial")
+    return track.best
+
+
+def _scores(tracks: Sequence[Track]) -> Scores:
+    return [np.array([track.normalised(result) for result in tested(track)]) for track in tracks]
+
+
+def _equal_seconds(tracks: Sequence[Track]) -> dict[str, float | None]:
+    limits: dict[str, float | None] = {}
+    for track in tracks:
+        seconds = [result.seconds for result in tested(track) if result.status == "ok"]
+        known = [number for number in (limits.get(track.env_id), median(seconds) if seconds else None) if number]
+        limits[track.env_id] = min(known, default=None)
+    return limits
+
+
+def _line(
+    algorithm: str,
+    tracks: list[Track],
+    scores: Mapping[str, Scores],
+    limits: Mapping[str, float | None],
+    seed: int,
+) -> Ranked:
     own = scores[algorithm]
 
     def stream(*labels: str) -> int:
@@ -116,10 +223,12 @@ def _line(algorithm: str, tracks: list[Track], scores: Mapping[str, Scores], see
         else None
         for name in REFERENCES
     }
-    difference = None
-    if "trpo" in others:
-        difference = statistics.iqm_difference(own, others["trpo"], stream("difference"))
-    results = [result for track in tracks for result in _tested(track)]
+    difference = {
+        name: statistics.iqm_difference(own, others[name], stream("difference", name)) if name in others else None
+        for name in REFERENCES
+    }
+    separable = {name: None if value is None else value.excludes(0.0) for name, value in difference.items()}
+    results = [result for track in tracks for result in tested(track)]
     finished = [result for result in results if result.status == "ok"]
     seconds = sum(result.seconds for result in finished)
     return Ranked(
@@ -127,9 +236,15 @@ def _line(algorithm: str, tracks: list[Track], scores: Mapping[str, Scores], see
         rank=0,
         iqm=statistics.iqm(own, stream("iqm")),
         mean=fmean(float(value) for sample in own for value in sample),
+        area_under_curve=statistics.iqm(_areas(tracks), stream("area")),
+        score_at_equal_seconds=_at_equal_seconds(tracks, limits, stream("equal seconds")),
+        rank_probabilities=[],
         probability_of_improvement=improvement,
-        difference_from_trpo=difference,
-        separable_from_trpo=None if difference is None else difference.excludes(0.0),
+        difference_from_trpo=difference["trpo"],
+        holm_p_value_vs_trpo=None,
+        separable_from_trpo=separable["trpo"],
+        difference_from_ppo=difference["ppo"],
+        separable_from_ppo=separable["ppo"],
         seconds=seconds / len(finished) if finished else None,
         steps_per_second=sum(result.steps for result in finished) / seconds if seconds else None,
         trials=_trial_counts(tracks),
@@ -137,6 +252,51 @@ def _line(algorithm: str, tracks: list[Track], scores: Mapping[str, Scores], see
         scores={track.env_id: _runs(track) for track in tracks},
         best={track.env_id: _best(track) for track in tracks},
     )
+
+
+def _areas(tracks: Sequence[Track]) -> Scores:
+    return [
+        np.array([area_under_curve(result, track.scale, track.steps) for result in tested(track)]) for track in tracks
+    ]
+
+
+def _at_equal_seconds(tracks: Sequence[Track], limits: Mapping[str, float | None], seed: int) -> Estimate | None:
+    samples = []
+    for track in tracks:
+        limit = limits[track.env_id]
+        if limit is None:
+            return None
+        samples.append(np.array([score_after(result, track.scale, limit) for result in tested(track)]))
+    return statistics.iqm(samples, seed)
+
+
+def _with_joint_statistics(lines: Sequence[Ranked], scores: Mapping[str, Scores], seed: int) -> list[Ranked]:
+    """Add what needs all algorithms at once: rank probabilities, and p-values corrected for their number."""
+    ranks = statistics.rank_probabilities(scores, stream_seed(seed, "bootstrap", "ranks"))
+    p_values: dict[str, float] = {}
+    if "trpo" in scores:
+        p_values = statistics.holm(
+            {
+                name: statistics.permutation_p_value(own, scores["trpo"], stream_seed(seed, "permutation", name))
+                for name, own in scores.items()
+                if name != "trpo"
+            }
+        )
+    return [
+        replace(
+            line,
+            rank_probabilities=ranks[line.algorithm],
+            holm_p_value_vs_trpo=p_values.get(line.algorithm),
+        )
+        for line in lines
+    ]
+
+
+def _taus(scores: Mapping[str, Scores]) -> list[float]:
+    """Evenly spaced from the random policy, or the worst run, to the reference, or the best run."""
+    everything = [float(value) for own in scores.values() for sample in own for value in sample]
+    low, high = min(0.0, *everything), max(1.0, *everything)
+    return [float(tau) for tau in np.linspace(low, high, _TAUS)]
 
 
 def _trial_counts(tracks: Sequence[Track]) -> dict[str, int]:
@@ -154,26 +314,43 @@ def _runs(track: Track) -> list[dict[str, Any]]:
             "normalised": track.normalised(result),
             "cell": cell.key,
         }
-        for cell, result in zip(track.test_cells(), _tested(track), strict=True)
+        for cell, result in zip(track.test_cells(), tested(track), strict=True)
+    ]
+
+
+def _curves(tracks: Sequence[Track]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    curves: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for track in tracks:
+        curves.setdefault(track.env_id, {})[track.algorithm] = [
+            {"seed": cell.seed, "points": [point.model_dump() for point in result.curve]}
+            for cell, result in zip(track.test_cells(), tested(track), strict=True)
+        ]
+    return curves
+
+
+def _failures(track: Track) -> list[dict[str, Any]]:
+    runs = [
+        ("tuning", seed.training, result)
+        for trial in track.trials
+        for seed, result in zip(track.seeds.tuning, trial.results, strict=True)
+    ]
+    runs += [("test", seed.training, result) for seed, result in zip(track.seeds.test, track.test_results, strict=True)]
+    where = {"algorithm": track.algorithm, "environment": track.env_id}
+    return [
+        {**where, "stage": stage, "seed": seed, "reason": result.reason}
+        for stage, seed, result in runs
+        if result is not None and result.status == "failed"
     ]
 
 
 def _best(track: Track) -> dict[str, Any]:
-    trial = _chosen(track)
+    trial = chosen(track)
     return {"trial": trial.number, "tuning_value": trial.value, "entry": trial.entry}
-
-
-def _chosen(track: Track) -> Trial:
-    if track.best is None:
-        raise ValueError(f"{track.algorithm} on {track.env_id} has no finished trial")
-    return track.best
 
 
 def _with_ranks(lines: Sequence[Ranked]) -> list[Ranked]:
     values = [(line.iqm.value, line.mean) for line in lines]
-    return [
-        Ranked(**{**vars(line), "rank": values.index(value) + 1}) for line, value in zip(lines, values, strict=True)
-    ]
+    return [replace(line, rank=values.index(value) + 1) for line, value in zip(lines, values, strict=True)]
 
 
 def _warnings(protocol: Mapping[str, Any], lines: Sequence[Ranked]) -> list[str]:
@@ -188,140 +365,3 @@ def _warnings(protocol: Mapping[str, Any], lines: Sequence[Ranked]) -> list[str]
     for algorithm, number in failed.items():
         warnings.append(f"{number} test runs of {algorithm} failed and count with the floor.")
     return warnings
-
-
-def write_results(folder: Path, ranking: Ranking, tracks: Sequence[Track]) -> None:
-    """Write ``ranking.json``, ``ranking.csv``, ``ranking.md`` and ``best.yml``.
-
-    :param folder: of the study
-    :param ranking: the finished ranking
-    :param tracks: what it was made from
-    :raises OSError: the file system refused; each file is then the old or the new one
-    """
-    content = {
-        "schema_version": RANKING_SCHEMA,
-        "ranking": [line.as_json() for line in ranking.lines],
-        "warnings": ranking.warnings,
-        "protocol": ranking.protocol,
-    }
-    write_atomically(folder / "best.yml", best_yml(ranking.protocol, tracks))
-    write_atomically(folder / "ranking.csv", ranking_csv(ranking))
-    write_atomically(folder / "ranking.md", ranking_md(ranking))
-    write_atomically(folder / "ranking.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def best_yml(protocol: Mapping[str, Any], tracks: Sequence[Track]) -> str:
-    """Algorithm -> environment -> zoo entry, each with where it comes from."""
-    text = f"# Chosen by the study {protocol['study']} (seed {protocol['seed']}). Versions: "
-    text += ", ".join(f"{name} {version}" for name, version in protocol["versions"].items()) + ".\n"
-    algorithm = ""
-    for track in tracks:
-        if track.algorithm != algorithm:
-            algorithm = track.algorithm
-            text += f"\n{algorithm}:\n"
-        entry = yaml.safe_dump({track.env_id: _chosen(track).entry}, sort_keys=False, default_flow_style=False)
-        lines = [f"# {line}" for line in _provenance(track)] + entry.splitlines()
-        text += "".join(f"  {line}\n" for line in lines)
-    return text
-
-
-def _provenance(track: Track) -> list[str]:
-    trial = _chosen(track)
-    tested = [result.score for result in _tested(track) if result.score is not None]
-    budget = track.study.budget
-    steps = track.study.environments[track.env_id].steps
-    origin = " (the registered configuration)" if trial.number == 0 else ""
-    return [
-        f"trial {trial.number} of {budget.trials}{origin}: normalised score {trial.value:.3f} "
-        f"over {budget.tuning_seeds} tuning seeds of {steps} steps",
-        f"test: mean return {fmean(tested):.6g} over {len(tested)} seeds" if tested else "test: every run failed",
-    ]
-
-
-def ranking_csv(ranking: Ranking) -> str:
-    """One row for each algorithm; the last columns are every test run's raw score."""
-    rows = [_csv_row(line) for line in ranking.lines]
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
-
-
-def _csv_row(line: Ranked) -> dict[str, Any]:
-    row: dict[str, Any] = {"rank": line.rank, "algorithm": line.algorithm, **_flat("iqm", line.iqm), "mean": line.mean}
-    for name, estimate in line.probability_of_improvement.items():
-        row |= _flat(f"improvement_over_{name}", estimate)
-    row |= _flat("difference_from_trpo", line.difference_from_trpo)
-    row |= {"separable_from_trpo": line.separable_from_trpo, "seconds": line.seconds}
-    row |= {"steps_per_second": line.steps_per_second}
-    row |= {f"trials_{state}": number for state, number in line.trials.items()}
-    row["failed_test_runs"] = line.failed_test_runs
-    for env_id, runs in line.scores.items():
-        row |= {f"{env_id} seed {run['seed']}": run["raw"] for run in runs}
-    return row
-
-
-def _flat(name: str, estimate: Estimate | None) -> dict[str, float | None]:
-    if estimate is None:
-        return {name: None, f"{name}_ci_low": None, f"{name}_ci_high": None}
-    return {name: estimate.value, f"{name}_ci_low": estimate.ci_low, f"{name}_ci_high": estimate.ci_high}
-
-
-TABLE_HEADER = ("rank", "algorithm", "IQM", "P > trpo", "P > ppo", "≠ trpo", "steps/s")
-
-
-def table_row(line: Ranked) -> list[str]:
-    """The cells of one line of the terminal's and the report's table."""
-    return [
-        str(line.rank),
-        line.algorithm,
-        _with_interval(line.iqm),
-        *(_with_interval(line.probability_of_improvement[name]) for name in REFERENCES),
-        {True: "yes", False: "no", None: "-"}[line.separable_from_trpo],
-        "-" if line.steps_per_second is None else f"{line.steps_per_second:,.0f}",
-    ]
-
-
-def _with_interval(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "-"
-    low, high = estimate.ci_low, estimate.ci_high
-    interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
-    return f"{estimate.value:.2f}{interval}"
-
-
-def ranking_md(ranking: Ranking) -> str:
-    """The ranking for people: table, warnings, every seed's score, protocol."""
-    protocol = ranking.protocol
-    header = (*TABLE_HEADER, "mean", "seconds a run", "trials", "failed trials", "failed test runs")
-    rows = [[*table_row(line), *_more_columns(line)] for line in ranking.lines]
-    parts = [f"# Ranking: {protocol['study']}", _markdown_table(header, rows)]
-    parts += [f"> {warning}" for warning in ranking.warnings]
-    parts.append(
-        "Scores are normalised (random policy 0, reference 1). IQM is the interquartile mean over the test runs, in "
-        "brackets its 95 % interval (stratified bootstrap). P > trpo is the chance that a run beats one of TRPO, "
-        "ties half. ≠ trpo: the interval of the difference of the IQMs excludes 0, the two are separable."
-    )
-    parts.append("## Every test run (raw mean return)")
-    for env_id in protocol["environments"]:
-        seeds = ("algorithm", *(str(seed["training"]) for seed in protocol["seeds"]["test"]))
-        rows = [[line.algorithm, *map(_raw, line.scores[env_id])] for line in ranking.lines]
-        parts += [f"### {env_id}", _markdown_table(seeds, rows)]
-    parts += ["## Protocol", "```yaml\n" + yaml.safe_dump(protocol, sort_keys=False) + "```"]
-    return "\n\n".join(parts) + "\n"
-
-
-def _more_columns(line: Ranked) -> list[str]:
-    seconds = "-" if line.seconds is None else f"{line.seconds:.1f}"
-    counts = (line.trials["run"], line.trials["failed"], line.failed_test_runs)
-    return [f"{line.mean:.2f}", seconds, *map(str, counts)]
-
-
-def _raw(run: Mapping[str, Any]) -> str:
-    return f"failed: {run['reason']}" if run["raw"] is None else f"{run['raw']:.6g}"
-
-
-def _markdown_table(header: Sequence[str], rows: Any) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

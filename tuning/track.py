@@ -60,6 +60,11 @@ class Track:
     test_results: list[CellResult | None] = field(default_factory=list)
 
     @property
+    def steps(self) -> int:
+        """Training steps of a run."""
+        return self.study.environments[self.env_id].steps
+
+    @property
     def tuned(self) -> bool:
         """Whether every trial has its value."""
         return len(self.trials) == self.study.budget.trials and all(t.value is not None for t in self.trials)
@@ -104,13 +109,12 @@ class Track:
 
     def _cell(self, entry: dict[str, Any], seed: RunSeed, checkpoints: int) -> Cell:
         evaluation = Evaluation(seed=seed.evaluation, episodes=self.study.evaluation.episodes, checkpoints=checkpoints)
-        steps = self.study.environments[self.env_id].steps
         return Cell(
             algorithm=self.algorithm,
             environment=self.env_id,
             entry=entry,
             seed=seed.training,
-            steps=steps,
+            steps=self.steps,
             evaluation=evaluation,
         )
 

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import time
 
 import gymnasium
 import numpy as np
@@ -10,6 +11,7 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from sb3_ppo_variants.tuning import cell as cell_module
 from sb3_ppo_variants.tuning.cell import Cell, CellResult, Evaluation, canonical_json, package_versions, run_cell
 from tuning_helpers import make_cell
 
@@ -55,7 +57,7 @@ def odd_cell(**env_kwargs: object) -> Cell:
 
 
 def test_key_of_a_cell_is_the_same_for_ever() -> None:
-    assert make_cell().key == "d21d49c10e7a73d1e1d32bcd44fe75e3698f0e9e494531f2f4472b5197467fd4"
+    assert make_cell().key == "3053e61f12cb34aa43c150ed25dfd59e20046e87e06ba62a07855d7ef48a6ed6"
 
 
 def test_key_does_not_depend_on_the_order_in_which_an_entry_is_written() -> None:
@@ -111,7 +113,8 @@ def test_a_run_is_a_pure_function_of_its_cell() -> None:
     np.random.seed(6)
     second = run_cell(make_cell())
     assert first.status == "ok"
-    assert first.model_dump(exclude={"seconds"}) == second.model_dump(exclude={"seconds"})
+    times = {"seconds": True, "curve": {"__all__": {"seconds"}}}
+    assert first.model_dump(exclude=times) == second.model_dump(exclude=times)
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "trpo", "trust_region_ppo"])
@@ -131,6 +134,25 @@ def test_a_learning_curve_does_not_disturb_the_training(algorithm: str) -> None:
     assert [point.steps for point in plain.curve] == [512]
     assert [point.steps for point in curved.curve] == [128, 256, 384, 512]
     assert curved.curve[-1].score == curved.score == pytest.approx(np.mean(curved.returns))
+
+
+def test_the_seconds_of_a_curve_leave_the_evaluations_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that jumps by 1,000 seconds whenever the policy is evaluated."""
+    jumps = 0
+    evaluate_policy, perf_counter = cell_module.evaluate_policy, time.perf_counter
+
+    def slow_evaluation(*args: object, **options: object) -> object:
+        nonlocal jumps
+        jumps += 1
+        return evaluate_policy(*args, **options)
+
+    monkeypatch.setattr(cell_module, "evaluate_policy", slow_evaluation)
+    monkeypatch.setattr(cell_module.time, "perf_counter", lambda: perf_counter() + 1000 * jumps)
+    result = run_cell(make_cell(evaluation=Evaluation(seed=4096, episodes=3, checkpoints=4)))
+    seconds = [point.seconds for point in result.curve]
+    assert jumps == 4
+    assert 0 < seconds[0] < seconds[1] < seconds[2] < seconds[3] < 900
+    assert result.seconds == seconds[-1]
 
 
 def test_a_run_never_takes_more_steps_than_its_budget() -> None:

@@ -18,13 +18,13 @@ import yaml
 from rich.console import Console
 from sb3_ppo_variants.tuning import rank as rank_module
 from sb3_ppo_variants.tuning.rank import default_workers, rank
+from sb3_ppo_variants.tuning.results import TIME_FIELDS
 from tuning_helpers import SMALL_STUDY
 from typer.testing import CliRunner
 
 from sb3_ppo_variants import cli
 from sb3_ppo_variants.experiment import Experiment
 
-TIMES = ("seconds", "steps_per_second")
 RUNS = 2 * (2 * 2 + 2)
 
 
@@ -35,7 +35,7 @@ def command(study: Path, out: Path, *options: str) -> list[str]:
 
 def without_times(content: Any) -> Any:
     if isinstance(content, dict):
-        return {name: without_times(value) for name, value in content.items() if name not in TIMES}
+        return {name: without_times(value) for name, value in content.items() if name not in TIME_FIELDS}
     return [without_times(value) for value in content] if isinstance(content, list) else content
 
 

@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import finished_study
 import pytest
 import yaml
 from sb3_ppo_variants.tuning.cell import Cell, CellResult, failed_result
 from sb3_ppo_variants.tuning.normalisation import FLOOR
 from sb3_ppo_variants.tuning.protocol import pin_protocol, protocol_of
-from sb3_ppo_variants.tuning.results import Ranking, best_yml, make_ranking, ranking_csv, ranking_md, write_results
+from sb3_ppo_variants.tuning.result_files import best_yml, ranking_csv, ranking_md, write_results
+from sb3_ppo_variants.tuning.results import Ranking, make_ranking
 from sb3_ppo_variants.tuning.study import Study
-from tuning_helpers import coordinate, study
+from tuning_helpers import coordinate, finished, study
 
 from sb3_ppo_variants.experiment import Experiment
 
@@ -31,7 +33,7 @@ def run(cell: Cell) -> CellResult:
     score = 22.6 + level * (475 - 22.6) + cell.seed % 7
     if cell.algorithm in ("ppo", "clip_ppo"):
         score = 22.6 + level * (475 - 22.6)
-    return CellResult(status="ok", score=score, returns=(score,), steps=cell.steps, seconds=2.0)
+    return finished(score, steps=cell.steps, seconds=2.0)
 
 
 def make(folder: Path, of: Study, run: Any = run) -> tuple[Ranking, Any]:
@@ -77,7 +79,7 @@ def test_without_trpo_there_is_nothing_to_be_separable_from(tmp_path: Path) -> N
 def test_ranking_json_has_the_fields_and_the_protocol(ranked: tuple[Ranking, Any], tmp_path: Path) -> None:
     write_results(tmp_path, *ranked)
     content = json.loads((tmp_path / "ranking.json").read_text())
-    assert content["schema_version"] == 1
+    assert content["schema_version"] == 2
     line = content["ranking"][0]
     assert {
         "rank", "algorithm", "iqm", "ci_low", "ci_high", "mean", "probability_of_improvement", "separable_from_trpo",
@@ -97,6 +99,26 @@ def test_ranking_json_has_the_fields_and_the_protocol(ranked: tuple[Ranking, Any
     assert protocol["versions"]["stable-baselines3"]
     assert protocol["search_spaces"]["trpo"]["CartPole-v1"]["target_kl"] == "[0.001, 0.1] log"
     assert protocol["registered_configurations"]["ppo"]["CartPole-v1"]["n_steps"] == 32
+
+
+def shape(content: Any) -> Any:
+    """Keys alone; of a list, and of a table by names, the first element stands for all."""
+    if isinstance(content, list):
+        return [shape(element) for element in content[:1]]
+    if not isinstance(content, dict):
+        return None
+    if {*LEVELS, *finished_study.ENVIRONMENTS}.issuperset(content):
+        return {"a name": shape(next(iter(content.values())))}
+    return {name: shape(value) for name, value in content.items() if name != "entry"}
+
+
+def test_ranking_json_has_the_shape_that_the_report_is_tested_with(ranked: tuple[Ranking, Any], tmp_path: Path) -> None:
+    """``finished_study`` makes a file up; what it makes up must be what is written."""
+    real = json.loads(json.dumps(ranked[0].as_json()))
+    made_up = finished_study.finished(tmp_path, trials=1)
+    for part in ("ranking", "performance_profiles", "curves"):
+        assert shape(made_up[part]) == shape(real[part])
+    assert set(made_up) <= set(real)
 
 
 def test_scores_are_normalised_with_the_table_and_kept_raw(ranked: tuple[Ranking, Any]) -> None:

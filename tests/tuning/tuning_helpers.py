@@ -7,7 +7,7 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any
 
-from sb3_ppo_variants.tuning.cell import Cell, CellResult, Evaluation
+from sb3_ppo_variants.tuning.cell import Cell, CellResult, CurvePoint, Evaluation
 from sb3_ppo_variants.tuning.coordinator import Coordinator
 from sb3_ppo_variants.tuning.rank import make_tracks
 from sb3_ppo_variants.tuning.store import CellStore
@@ -39,7 +39,13 @@ def make_cell(**changes: Any) -> Cell:
 
 def make_result(score: float = 1.0) -> CellResult:
     """A finished run."""
-    return CellResult(status="ok", score=score, returns=(score,), steps=512, seconds=0.5, versions={"python": "3"})
+    return finished(score, steps=512, seconds=0.5, versions={"python": "3"})
+
+
+def finished(score: float, *, steps: int, seconds: float = 1.0, **more: Any) -> CellResult:
+    """A run of one checkpoint."""
+    curve = (CurvePoint(steps=steps, seconds=seconds, score=score),)
+    return CellResult(status="ok", score=score, returns=(score,), curve=curve, steps=steps, seconds=seconds, **more)
 
 
 def study(**budget: Any) -> Study:
@@ -54,7 +60,7 @@ def study(**budget: Any) -> Study:
 def result_of(cell: Cell) -> CellResult:
     """A score that follows from the cell as blindly as a training run's."""
     score = 500 * random.Random(cell.key).random()  # noqa: S311
-    return CellResult(status="ok", score=score, returns=(score,), steps=cell.steps, seconds=1.0)
+    return finished(score, steps=cell.steps)
 
 
 class Killed(BaseException):
