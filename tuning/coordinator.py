@@ -7,6 +7,7 @@ the coordinator was killed; resuming replays the study over the cells on disk.
 """
 
 import heapq
+import queue
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent import futures
@@ -14,9 +15,11 @@ from itertools import count
 from typing import Protocol
 
 from .cell import Cell, CellResult, failed_result, run_cell
-from .executor import WorkerDiedError
+from .executor import CellExecutor, MemoryLimitError, WorkerDiedError
 from .store import CellStore
 from .track import Request, Track, Trial
+
+_LOOK_AGAIN_SECONDS = 5.0
 
 
 class Listener(Protocol):
@@ -34,9 +37,8 @@ class Coordinator:
 
     :param tracks: one for each (algorithm, environment)
     :param store: finished cells
-    :param executor: where cells run; anything with ``submit``
+    :param executor: where cells run, and how many at a time
     :param listener: told what happens
-    :param slots: cells in flight at most
     :param run: the function that runs a cell
     """
 
@@ -44,22 +46,21 @@ class Coordinator:
         self,
         tracks: Sequence[Track],
         store: CellStore,
-        executor: futures.Executor,
+        executor: CellExecutor,
         listener: Listener,
         *,
-        slots: int,
         run: Callable[[Cell], CellResult] = run_cell,
     ):
         self.tracks = tracks
         self.store = store
         self.executor = executor
-        self.slots = slots
         self.listener = listener
         self._run_cell = run
         self._queue: list[tuple[tuple[int, int], int, Cell]] = []
         self._order = count()
         self._waiting: dict[str, list[Request]] = defaultdict(list)
         self._in_flight: dict[futures.Future[CellResult], Cell] = {}
+        self._done: queue.SimpleQueue[futures.Future[CellResult]] = queue.SimpleQueue()
 
     def run(self) -> None:
         """Return when every test run of every track has its result.
@@ -96,28 +97,37 @@ class Coordinator:
             self.listener.trial_finished(request.track, trial)
 
     def _submit(self) -> None:
-        while self._queue and len(self._in_flight) < self.slots:
+        while self._queue and len(self._in_flight) < self.executor.slots:
             _, _, cell = heapq.heappop(self._queue)
-            self._in_flight[self.executor.submit(self._run_cell, cell)] = cell
+            future = self.executor.submit(self._run_cell, cell)
+            self._in_flight[future] = cell
+            future.add_done_callback(self._done.put)
 
     def _collect(self) -> None:
-        done, _ = futures.wait(self._in_flight, return_when=futures.FIRST_COMPLETED)
-        for future in done:
-            cell = self._in_flight.pop(future)
-            result = _outcome(future)
-            self.store.write(cell, result)
-            requests = self._waiting.pop(cell.key)
-            for index, request in enumerate(requests):
-                self._answer(request, result, ran=index == 0)
-            for request in requests:
-                self._advance(request.track)
+        try:
+            future = self._done.get(timeout=_LOOK_AGAIN_SECONDS)
+        except queue.Empty:
+            return  # perhaps there are more slots by now
+        cell = self._in_flight.pop(future)
+        result = _outcome(future)
+        self.store.write(cell, result)
+        requests = self._waiting.pop(cell.key)
+        for index, request in enumerate(requests):
+            self._answer(request, result, ran=index == 0)
+        for request in requests:
+            self._advance(request.track)
 
 
 def _outcome(future: "futures.Future[CellResult]") -> CellResult:
-    """The result, also when there is none because the run was stopped or its worker died."""
+    """The result, also when there is none because the run was stopped or its worker died.
+
+    A study is stopped by whatever says nothing about the run itself, such as workers that do not start.
+    """
     try:
         return future.result()
     except futures.TimeoutError:
         return failed_result("over the time limit of a run (budget.time_limit in the study)")
+    except MemoryLimitError as error:
+        return failed_result(f"over the memory limit of a run (budget.memory_limit in the study): {error}")
     except WorkerDiedError as error:
         return failed_result(str(error))

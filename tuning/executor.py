@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -38,6 +38,20 @@ class WorkerDiedError(RuntimeError):
 
 class MemoryLimitError(RuntimeError):
     """A task took more memory than a worker process may have, and was stopped."""
+
+
+class CellExecutor(Protocol):
+    """What the coordinator needs to know of an executor."""
+
+    @property
+    def slots(self) -> int:
+        """How many tasks to submit at a time; may change while a study runs."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[T]:
+        """Run ``fn(*args, **kwargs)`` somewhere."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Stop."""
 
 
 class LocalExecutor(futures.Executor):

@@ -104,11 +104,15 @@ def make_tracks(study: Study, prefix: str, url: str) -> list[Track]:
 def _run(tracks: list[Track], folder: Path, workers: int, console: Console) -> None:
     progress = Progress(tracks, console)
     store = CellStore(folder / "cells", progress.note)
-    time_limit = tracks[0].study.budget.time_limit
-    executor = LocalExecutor(workers, time_limit=time_limit, log=(folder / "workers.log").resolve())
+    budget = tracks[0].study.budget
+    executor = LocalExecutor(
+        workers,
+        time_limit=budget.time_limit,
+        memory_limit=int(budget.memory_limit * 2**30),
+        log=(folder / "workers.log").resolve(),
+    )
     try:
         with progress.live():
-            # One more than there are workers: nobody waits while a result is written.
-            Coordinator(tracks, store, executor, progress, slots=workers + 1).run()
+            Coordinator(tracks, store, executor, progress).run()
     finally:
         executor.shutdown(cancel_futures=True)

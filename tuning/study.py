@@ -41,6 +41,7 @@ class Budget(_Section):
     :param trials_in_flight: a trial is proposed from all trials this far or further before it; the
         ranking depends on it, and does not depend on the number of workers
     :param time_limit: seconds after which a run is stopped and counts as failed
+    :param memory_limit: GiB of memory above which a run's process is stopped and the run counts as failed
     """
 
     trials: int = Field(ge=1, le=100_000)
@@ -48,6 +49,7 @@ class Budget(_Section):
     test_seeds: int = Field(ge=1, le=10_000)
     trials_in_flight: int = Field(default=4, ge=1, le=10_000)
     time_limit: FiniteFloat = Field(default=3600.0, gt=0)
+    memory_limit: FiniteFloat = Field(default=4.0, ge=0.5)
 
 
 class EvaluationBudget(_Section):

@@ -72,10 +72,12 @@ class Threads(futures.ThreadPoolExecutor):
 
     :param seed: of how long each takes
     :param survives: submissions until the coordinator is killed
+    :param slots: tasks at a time
     """
 
-    def __init__(self, seed: int = 0, survives: int = 10**9) -> None:
+    def __init__(self, seed: int = 0, survives: int = 10**9, slots: int = 1) -> None:
         super().__init__(max_workers=40)
+        self.slots = slots
         self.random = random.Random(seed)  # noqa: S311
         self.survives = survives
         self.keys: list[str] = []
@@ -110,12 +112,11 @@ def coordinate(
     folder: Path,
     executor: Threads | None = None,
     *,
-    slots: int = 1,
     run: Callable[[Cell], CellResult] = result_of,
     of: Study | None = None,
 ) -> list[Track]:
     executor = executor or Threads()
     tracks = make_tracks(of or study(), "test", f"sqlite:///{folder / 'study.db'}")
     store = CellStore(folder / "cells", lambda line: None)
-    Coordinator(tracks, store, executor, Recorder(), slots=slots, run=run).run()
+    Coordinator(tracks, store, executor, Recorder(), run=run).run()
     return tracks
