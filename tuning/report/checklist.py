@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import yaml
-
 from ..search_space import SHARED
 from ..statistics import FEW_SEEDS
-from ..study import Study
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def _every_run_counts(ranking: Mapping[str, Any]) -> Answer:
     samples = [runs for line in ranking["ranking"] for runs in line["scores"].values()]
     failed = sum(line["failed_test_runs"] for line in ranking["ranking"])
     holds = all(len(runs) == wanted for runs in samples)
-    evidence = f"{sum(map(len, samples))} test runs; {failed} failed and count with the floor, none is left out"
+    evidence = f"{sum(map(len, samples))} test runs, {failed} of them failed; a failed run counts with the floor"
     return Answer(holds, "Every run is reported", evidence)
 
 
@@ -121,22 +118,3 @@ def _by_construction(protocol: Mapping[str, Any]) -> list[Answer]:
             "It is trial 0 of every algorithm, so tuning can only be better than it on the tuning seeds",
         ),
     ]
-
-
-def study_yaml(protocol: Mapping[str, Any]) -> str:
-    """The study file that leads to this protocol, options of the command line included.
-
-    :param protocol: of the study
-    """
-    content = {name: protocol[name] for name in Study.model_fields if name in protocol}
-    content["environments"] = {
-        env_id: {"steps": steps, **_own_scale(protocol["normalisation"]["scales"][env_id])}
-        for env_id, steps in protocol["environments"].items()
-    }
-    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
-
-
-def _own_scale(scale: Mapping[str, Any]) -> dict[str, float]:
-    if scale["source"] != "study file":
-        return {}
-    return {"random": scale["random"], "reference": scale["reference"]}

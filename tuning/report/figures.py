@@ -1,5 +1,6 @@
 """The figures of a report as plain plotly dictionaries: data and layout, nothing that needs plotly in Python."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from .palette import Look
+from .palette import INK, Look
+from .trials import SearchedParameter
 
 Figure = dict[str, Any]
 Line = Mapping[str, Any]
@@ -83,14 +85,11 @@ def _category_axis(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _mark(x: float) -> dict[str, Any]:
-    line = {"color": "#999999", "width": 1, "dash": "dash"}
-    return {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": line, "layer": "below"}
+    return {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1}
 
 
 def _mark_name(x: float, text: str) -> dict[str, Any]:
-    font = {"size": 11, "color": "#767676"}
-    place = {"yref": "paper", "y": 1, "yanchor": "bottom", "showarrow": False}
-    return {"x": x, "text": text, **place, "font": font}
+    return {"x": x, "text": text, "yref": "paper", "y": 1, "yanchor": "bottom"}
 
 
 def profile_figure(profiles: Mapping[str, Any], looks: Mapping[str, Look]) -> Figure:
@@ -165,8 +164,9 @@ def _line_with_band(name: str, look: Look, x: Sequence[float], estimate: Mapping
         "legendgroup": name, "showlegend": False,
     }  # fmt: skip
     line = {
-        "type": "scatter", "mode": "lines", "x": x, "y": estimate["value"], "name": name, "legendgroup": name,
-        "line": {"color": look.colour, "dash": look.dash, "width": 2.2},
+        "type": "scatter", "mode": "lines" if len(x) > 1 else "markers", "x": x, "y": estimate["value"], "name": name,
+        "legendgroup": name, "line": {"color": look.colour, "dash": look.dash, "width": 2.2},
+        "marker": {"color": look.colour, "symbol": look.symbol, "size": 9},
     }  # fmt: skip
     if None in estimate["ci_low"] or None in estimate["ci_high"]:
         return [line]
@@ -174,13 +174,11 @@ def _line_with_band(name: str, look: Look, x: Sequence[float], estimate: Mapping
 
 
 def _level(y: float) -> dict[str, Any]:
-    line = {"color": "#999999", "width": 1, "dash": "dash"}
-    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line, "layer": "below"}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y}
 
 
 def _level_name(y: float, text: str) -> dict[str, Any]:
-    place = {"xref": "paper", "x": 1, "xanchor": "right", "yanchor": "bottom", "showarrow": False}
-    return {"y": y, "text": text, **place, "font": {"size": 11, "color": "#767676"}}
+    return {"y": y, "text": text, "xref": "paper", "x": 1, "xanchor": "right", "yanchor": "bottom"}
 
 
 def rank_figure(lines: Sequence[Line]) -> Figure:
@@ -228,28 +226,29 @@ def _heatmap(*, x: Sequence[str], y: Sequence[str], z: Sequence[Sequence[float |
     return {"data": [data], "layout": layout}
 
 
-def slice_figure(name: str, xs: Sequence[Any], values: Sequence[float], *, log: bool, best: int, look: Look) -> Figure:
-    """Value of each trial over one of its parameters; the chosen trial is marked.
+def slice_figure(
+    parameter: SearchedParameter, xs: Sequence[Any], values: Sequence[float], *, chosen: int | None, look: Look
+) -> Figure:
+    """Value of each trial over one of its parameters.
 
-    :param name: of the parameter
+    :param parameter: what was searched
     :param xs: its value in each trial
     :param values: normalised score of each trial
-    :param log: whether it was searched on a logarithmic scale
-    :param best: index of the chosen trial
+    :param chosen: index of the trial that was tested, which gets a ring
     :param look: of the algorithm
     """
-    categorical = any(isinstance(x, str | bool) for x in xs)
-    shown = [str(x) for x in xs] if categorical else list(xs)
-    points = {"color": look.faint(0.55), "size": 7, "symbol": look.symbol}
-    chosen = {"color": "rgba(0,0,0,0)", "size": 14, "line": {"color": "#111111", "width": 2}}
+    shown = [str(x) for x in xs] if parameter.scale == "category" else list(xs)
     common = {"type": "scatter", "mode": "markers", "showlegend": False}
-    hover = f"{name} %{{x}}: %{{y:.3f}}<extra></extra>"
-    data = [
-        {**common, "x": shown, "y": list(values), "marker": points, "hovertemplate": hover},
-        {**common, "x": [shown[best]], "y": [values[best]], "marker": chosen, "hoverinfo": "skip"},
-    ]
-    kind = "category" if categorical else "log" if log else "linear"
-    axis = {"title": {"text": name}, "type": kind, "nticks": 5}
-    if kind == "log":
-        axis |= {"dtick": 1, "exponentformat": "power"}
+    points = {"color": look.faint(0.55), "size": 7, "symbol": look.symbol}
+    hover = f"{parameter.name} %{{x}}: %{{y:.3f}}<extra></extra>"
+    data = [{**common, "x": shown, "y": list(values), "marker": points, "hovertemplate": hover}]
+    if chosen is not None:
+        ring = {"color": "rgba(0,0,0,0)", "size": 14, "line": {"color": INK, "width": 2}}
+        data.append({**common, "x": [shown[chosen]], "y": [values[chosen]], "marker": ring, "hoverinfo": "skip"})
+    axis = {"title": {"text": parameter.name}, "type": parameter.scale, "nticks": 5, "tickangle": 0}
+    if parameter.scale == "log":
+        decades = math.log10(max(xs) / min(xs))
+        axis |= {"dtick": max(1, math.ceil(decades / 4)), "exponentformat": "e"}
+    if parameter.scale == "category":
+        axis["categoryorder"] = "category ascending"
     return {"data": data, "layout": {"height": 220, "xaxis": axis, "yaxis": {"title": {"text": "score"}}}}

@@ -13,10 +13,13 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 from ..files import write_atomically
 from ..ranking_file import Ranking, read_ranking
 from . import figures
-from .checklist import checklist, study_yaml
+from .checklist import checklist
 from .figures import Figure
 from .palette import Look, looks
+from .protocol_view import searched_ranges, study_yaml
 from .trials import TunedPair, read_trials
+
+_CONTENT = ("verdict", "warnings", "equal_seconds", "failures", "one_for_all", "protocol")
 
 
 def write_report(folder: Path) -> Path:
@@ -52,26 +55,28 @@ def render(ranking: Ranking, trials: Mapping[tuple[str, str], TunedPair], missin
     :param trials: of each (algorithm, environment)
     :param missing: why there are no trials; empty when there are
     """
-    protocol = ranking["protocol"]
-    styles = looks(protocol["algorithms"])
+    lines, protocol = ranking["ranking"], ranking["protocol"]
+    env_ids = list(lines[0]["scores"])  # in the study's order
+    styles = looks(protocol["algorithms"])  # in the study's order: a colour does not depend on who won
+    places = [(str(index), env_id) for index, env_id in enumerate(env_ids)]
+    drawn = _figures(ranking, styles, places) | _importances(trials, places)
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_part), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"estimate": _estimate, "number": _number, "raw": _raw, "yaml": _yaml}
-    # ids in the study's order: a look, and so a colour, does not depend on who won
-    drawn = _figures(ranking, styles) | _importances(protocol, trials)
     return environment.get_template("report.html.j2").render(
-        **{name: ranking[name] for name in ("verdict", "warnings", "failures", "one_for_all", "protocol")},
-        lines=ranking["ranking"],
+        **{name: ranking[name] for name in _CONTENT},
+        lines=lines,
         looks=styles,
         figures=drawn,
-        environments=[(f"curve-{index}", env_id) for index, env_id in enumerate(protocol["environments"])],
-        importances=[name for name in drawn if name.startswith("importance-")],
+        places=places,
+        without_curve={env_id: _without_curve(ranking["curves"][env_id]) for env_id in env_ids},
         unexplained=[(*pair, tuned.reason) for pair, tuned in trials.items() if tuned.reason],
-        slices=_slices(trials, styles),
+        slices=_slices(lines, trials, styles),
         missing=missing,
         checklist=checklist(ranking),
-        study_yaml=study_yaml(protocol),
+        spaces=searched_ranges(protocol, env_ids),
+        study_yaml=study_yaml(protocol, env_ids),
         protocol_json=json.dumps(protocol, indent=1),
         plotly_js=get_plotlyjs(),
         style=_part("report.css"),
@@ -83,9 +88,9 @@ def _part(name: str) -> str:
     return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
-def _figures(ranking: Ranking, styles: Mapping[str, Look]) -> dict[str, Figure]:
+def _figures(ranking: Ranking, styles: Mapping[str, Look], places: Sequence[tuple[str, str]]) -> dict[str, Figure]:
     """All figures that come from the ranking, by the id of their place."""
-    lines, protocol = ranking["ranking"], ranking["protocol"]
+    lines = ranking["ranking"]
     drawn: dict[str, Figure | None] = {
         "ranking": figures.ranking_figure(lines, styles),
         "improvement-trpo": figures.improvement_figure(lines, "trpo", styles),
@@ -93,49 +98,54 @@ def _figures(ranking: Ranking, styles: Mapping[str, Look]) -> dict[str, Figure]:
         "profiles": figures.profile_figure(ranking["performance_profiles"], styles),
         "ranks": figures.rank_figure(lines),
     }
-    scales = protocol["normalisation"]["scales"]
-    for index, env_id in enumerate(protocol["environments"]):
-        drawn[f"curve-{index}"] = figures.curve_figure(ranking["curves"][env_id], scales[env_id], styles)
+    scales = ranking["protocol"]["normalisation"]["scales"]
+    for place, env_id in places:
+        drawn[f"curve-{place}"] = figures.curve_figure(ranking["curves"][env_id], scales[env_id], styles)
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
-def _importances(protocol: Mapping[str, Any], trials: Mapping[tuple[str, str], TunedPair]) -> dict[str, Figure]:
+def _importances(trials: Mapping[tuple[str, str], TunedPair], places: Sequence[tuple[str, str]]) -> dict[str, Figure]:
     """One figure for each environment that has an algorithm with enough trials."""
     drawn = {}
-    for env_id in protocol["environments"]:
+    for place, env_id in places:
         shares = {
             algorithm: tuned.importances
             for (algorithm, where), tuned in trials.items()
             if where == env_id and tuned.importances is not None
         }
         if shares:
-            drawn[f"importance-{env_id}"] = figures.importance_figure(shares)
+            drawn[f"importance-{place}"] = figures.importance_figure(shares)
     return drawn
 
 
-def _slices(trials: Mapping[tuple[str, str], TunedPair], styles: Mapping[str, Look]) -> list[dict[str, Any]]:
+def _without_curve(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """``2 of trpo`` for each algorithm with runs that left no learning curve."""
+    missing = {algorithm: sum(not run["points"] for run in runs) for algorithm, runs in curves.items()}
+    return [f"{number} of {algorithm}" for algorithm, number in missing.items() if number]
+
+
+def _slices(
+    lines: Sequence[Mapping[str, Any]], trials: Mapping[tuple[str, str], TunedPair], styles: Mapping[str, Look]
+) -> list[dict[str, Any]]:
+    chosen = {(line["algorithm"], env_id): best["trial"] for line in lines for env_id, best in line["best"].items()}
     return [
-        {"algorithm": algorithm, "environment": env_id, "figures": _slice_figures(tuned, styles[algorithm])}
+        {
+            "algorithm": algorithm,
+            "environment": env_id,
+            "figures": _slice_figures(tuned, chosen[algorithm, env_id], styles[algorithm]),
+        }
         for (algorithm, env_id), tuned in trials.items()
     ]
 
 
-def _slice_figures(tuned: TunedPair, look: Look) -> list[Figure]:
+def _slice_figures(tuned: TunedPair, chosen: int, look: Look) -> list[Figure]:
+    index = tuned.numbers.index(chosen) if chosen in tuned.numbers else None
     return [
         figures.slice_figure(
-            name,
-            [params[name] for params in tuned.params],
-            tuned.values,
-            log=name in tuned.log_scaled,
-            best=tuned.best,
-            look=look,
+            parameter, [params[parameter.name] for params in tuned.params], tuned.values, chosen=index, look=look
         )
-        for name in _by_importance(tuned)
+        for parameter in tuned.searched
     ]
-
-
-def _by_importance(tuned: TunedPair) -> Sequence[str]:
-    return list(tuned.importances) if tuned.importances is not None else list(tuned.params[0])
 
 
 def _estimate(estimate: Mapping[str, Any] | None, digits: int = 2) -> str:

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Okabe and Ito's colours without their yellow, too faint on white, and two of Paul Tol's "muted" ones.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933")
+# Okabe and Ito's colours as far as they keep a contrast of 3 : 1 on the white and on the dark page, and four more
+# that do. Dash and symbol change with the colour, so that nothing rests on telling colours apart.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#7a5fd0", "#a85c4a", "#7f8f1f")
 _DASHES = ("solid", "dash", "dot")
-_SYMBOLS = ("circle", "diamond", "square")
-_BASELINES = {"trpo": "#111111", "ppo": "#767676"}
+_SYMBOLS = ("circle", "diamond", "triangle-up", "star", "hexagon")
+INK = "#111111"
+"""The text's colour, which the page turns light where it is shown dark."""
+_BASELINES = {"trpo": INK, "ppo": "#767676"}
 
 
 @dataclass(frozen=True)
@@ -15,8 +18,8 @@ class Look:
     """How an algorithm is drawn.
 
     :param colour: "#rrggbb"
-    :param dash: of its lines; tells two algorithms of one colour apart
-    :param symbol: of its points, likewise
+    :param dash: of its lines
+    :param symbol: of its points
     """
 
     colour: str
@@ -33,7 +36,7 @@ class Look:
 
 
 def looks(algorithms: Sequence[str]) -> dict[str, Look]:
-    """A look for each algorithm: the baselines are black and grey, the others differ for 24 of them.
+    """A look for each algorithm: the baselines are black and grey, the others differ up to the 120th.
 
     :param algorithms: ids in the study's order, so that a look does not depend on the ranks
     """
@@ -42,7 +45,7 @@ def looks(algorithms: Sequence[str]) -> dict[str, Look]:
         if algorithm in _BASELINES:
             result[algorithm] = Look(_BASELINES[algorithm], "solid", "square")
             continue
-        turn, index = divmod(variants, len(_COLOURS))
-        result[algorithm] = Look(_COLOURS[index], _DASHES[turn % 3], _SYMBOLS[turn % 3])
+        parts = (part[variants % len(part)] for part in (_COLOURS, _DASHES, _SYMBOLS))
+        result[algorithm] = Look(*parts)
         variants += 1
     return result

@@ -1,31 +1,64 @@
 "use strict";
 
-const content = JSON.parse(document.getElementById("figure-data").textContent);
-const PRINT_WIDTH = 660; // A4 less its margins, in CSS pixels
-const FONT = { family: getComputedStyle(document.body).fontFamily, size: 12, color: "#1a1d21" };
-const AXIS = { gridcolor: "#e8ebef", linecolor: "#aeb5bd", zerolinecolor: "#cfd5db", title: { standoff: 8 }, automargin: true };
-const TEMPLATE = { layout: { font: FONT, xaxis: AXIS, yaxis: AXIS, paper_bgcolor: "#fff", plot_bgcolor: "#fff" } };
-const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+const content = document.getElementById("figure-data").textContent;
+const PRINT_WIDTH = 670; // A4 less its margins, in CSS pixels
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const narrow = window.matchMedia("(max-width: 40rem)");
+// What the figures are drawn with on a light page, and what stands for it on a dark one.
+const ON_DARK = [["#111111", "#e9ecf0"], ["rgba(17,17,17,", "rgba(233,236,240,"], ["#f7f9fb", "#1c2126"]];
 
-function draw(place, figure) {
-  const narrow = window.matchMedia("(max-width: 40rem)").matches;
-  const layout = {
-    template: TEMPLATE,
-    margin: { l: 8, r: 12, t: 24, b: 8 },
-    legend: { orientation: "h", y: -0.22, yanchor: "top", x: 0 },
-    hoverlabel: { namelength: -1 },
-    // A finger that drags over a figure means to scroll the page.
-    dragmode: narrow ? false : "zoom",
-    ...figure.layout,
-  };
-  return Plotly.newPlot(place, figure.data, layout, { ...CONFIG, displayModeBar: narrow ? false : "hover" });
+let figures = {};
+let slices = [];
+let onPaper = false;
+
+function read() {
+  const swap = (value) => (dark.matches && !onPaper ? ON_DARK.reduce((text, [from, to]) => text.replace(from, to), value) : value);
+  ({ figures, slices } = JSON.parse(content, (key, value) => (typeof value === "string" ? swap(value) : value)));
 }
 
-function drawSlices(index) {
+function template() {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(`--${name}`).trim();
+  const axis = {
+    gridcolor: colour("grid"), linecolor: colour("mark"), tickcolor: colour("mark"), zerolinecolor: colour("line"),
+    title: { standoff: 8 }, automargin: true,
+  };
+  return {
+    layout: {
+      font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("ink") },
+      xaxis: axis, yaxis: axis, paper_bgcolor: colour("ground"), plot_bgcolor: colour("ground"),
+      shapedefaults: { layer: "between", line: { color: colour("mark"), width: 1.5, dash: "4px,4px" } },
+      annotationdefaults: { showarrow: false, font: { size: 11, color: colour("soft") } },
+    },
+  };
+}
+
+function draw(place, figure) {
+  const small = narrow.matches && !onPaper;
+  const layout = {
+    template: template(),
+    margin: { l: 8, r: 12, t: small || onPaper ? 22 : 42, b: 8 },
+    legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0 },
+    hoverlabel: { namelength: -1 },
+    // A finger that drags over a figure means to scroll the page.
+    dragmode: small ? false : "zoom",
+    ...figure.layout,
+  };
+  if (onPaper) layout.width = place.closest(".grid") ? PRINT_WIDTH / 3 - 12 : PRINT_WIDTH;
+  const config = {
+    responsive: !onPaper, displaylogo: false, displayModeBar: small ? false : "hover",
+    modeBarButtons: [["toImage", "resetScale2d"]],
+  };
+  return Plotly.newPlot(place, figure.data, layout, config);
+}
+
+function drawSlices() {
+  const choice = document.getElementById("slice-of");
+  if (!choice) return;
   const grid = document.getElementById("slices");
   for (const old of grid.children) Plotly.purge(old);
   grid.replaceChildren();
-  for (const figure of content.slices[index].figures) {
+  for (const figure of slices[choice.value].figures) {
     const place = document.createElement("div");
     place.className = "plot";
     place.setAttribute("role", "img");
@@ -33,6 +66,12 @@ function drawSlices(index) {
     grid.append(place);
     draw(place, figure);
   }
+}
+
+function drawAll() {
+  read();
+  for (const place of document.querySelectorAll("[data-figure]")) draw(place, figures[place.dataset.figure]);
+  drawSlices();
 }
 
 function valueOf(row, column) {
@@ -59,26 +98,33 @@ function sortBy(table, heading) {
   body.append(...rows.map(([, row]) => row));
 }
 
-function fitToPaper() {
-  for (const plot of document.querySelectorAll(".plot")) {
-    Plotly.relayout(plot, { width: plot.closest(".grid") ? PRINT_WIDTH / 3 - 12 : PRINT_WIDTH, autosize: false });
+function toPaper() {
+  onPaper = true;
+  document.documentElement.dataset.paper = ""; // light, also where the screen is dark
+  for (const closed of document.querySelectorAll("details:not(.screen-only):not([open])")) {
+    closed.open = true;
+    closed.dataset.wasClosed = "";
   }
+  drawAll();
 }
 
-function fitToScreen() {
-  for (const plot of document.querySelectorAll(".plot")) Plotly.relayout(plot, { width: null, autosize: true });
+function toScreen() {
+  onPaper = false;
+  delete document.documentElement.dataset.paper;
+  for (const opened of document.querySelectorAll("details[data-was-closed]")) {
+    opened.open = false;
+    delete opened.dataset.wasClosed;
+  }
+  drawAll();
 }
 
-for (const place of document.querySelectorAll("[data-figure]")) draw(place, content.figures[place.dataset.figure]);
+drawAll();
 for (const table of document.querySelectorAll("table.sortable")) {
   for (const heading of table.tHead.rows[0].cells) {
     heading.querySelector("button").addEventListener("click", () => sortBy(table, heading));
   }
 }
-const choice = document.getElementById("slice-of");
-if (choice) {
-  choice.addEventListener("change", () => drawSlices(choice.value));
-  drawSlices(choice.value);
-}
-window.addEventListener("beforeprint", fitToPaper);
-window.addEventListener("afterprint", fitToScreen);
+document.getElementById("slice-of")?.addEventListener("change", drawSlices);
+dark.addEventListener("change", drawAll);
+window.addEventListener("beforeprint", toPaper);
+window.addEventListener("afterprint", toScreen);

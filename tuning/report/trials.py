@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import optuna
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from ..protocol import protocol_digest
@@ -17,27 +17,35 @@ FEW_TRIALS = 10
 """Below this many finished trials an importance would be noise."""
 
 
+Scale = Literal["linear", "log", "category"]
+
+
+@dataclass(frozen=True)
+class SearchedParameter:
+    """A parameter and the scale it was searched on."""
+
+    name: str
+    scale: Scale
+
+
 @dataclass(frozen=True)
 class TunedPair:
     """The finished trials of one (algorithm, environment).
 
+    :param numbers: of the trials
     :param values: normalised score of each
     :param params: parameters of each
-    :param log_scaled: parameters that were searched on a logarithmic scale
+    :param searched: the parameters, most important first where that can be told
     :param importances: parameter -> share of the variation it explains; None where it cannot be told
     :param reason: why it cannot be told
     """
 
+    numbers: list[int]
     values: list[float]
     params: list[dict[str, Any]]
-    log_scaled: set[str]
+    searched: list[SearchedParameter]
     importances: dict[str, float] | None
     reason: str = ""
-
-    @property
-    def best(self) -> int:
-        """Index of the best trial, the first of equals."""
-        return self.values.index(max(self.values))
 
 
 def read_trials(folder: Path, protocol: Mapping[str, Any]) -> dict[tuple[str, str], TunedPair]:
@@ -67,12 +75,6 @@ def read_trials(folder: Path, protocol: Mapping[str, Any]) -> dict[tuple[str, st
 def _tuned_pair(study: optuna.Study) -> TunedPair:
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     values = [float(trial.value) for trial in trials if trial.value is not None]
-    log_scaled = {
-        name
-        for trial in trials[:1]
-        for name, distribution in trial.distributions.items()
-        if isinstance(distribution, FloatDistribution | IntDistribution) and distribution.log
-    }
     importances, reason = None, ""
     if len(values) < FEW_TRIALS:
         reason = f"{len(values)} finished trials, {FEW_TRIALS} are needed"
@@ -80,4 +82,19 @@ def _tuned_pair(study: optuna.Study) -> TunedPair:
         reason = "every trial has the same score"
     else:
         importances = optuna.importance.get_param_importances(study)
-    return TunedPair(values, [dict(trial.params) for trial in trials], log_scaled, importances, reason)
+    distributions = trials[0].distributions if trials else {}
+    names = list(distributions) if importances is None else list(importances)
+    return TunedPair(
+        numbers=[trial.number for trial in trials],
+        values=values,
+        params=[dict(trial.params) for trial in trials],
+        searched=[SearchedParameter(name, _scale(distributions[name])) for name in names],
+        importances=importances,
+        reason=reason,
+    )
+
+
+def _scale(distribution: BaseDistribution) -> Scale:
+    if isinstance(distribution, FloatDistribution | IntDistribution):
+        return "log" if distribution.log else "linear"
+    return "category"
