@@ -130,17 +130,27 @@ class Variant:
     constructor_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
-    def actions(self) -> spaces.Space[Any]:
-        """Return the first action space that the class takes: most checks need no more than one."""
+    def accepted(self) -> list[spaces.Space[Any]]:
+        """Return the kinds of action space that the class takes."""
+        accepted = []
         for actions in (DISCRETE, BOX, MULTI_DISCRETE, MULTI_BINARY):
             with contextlib.suppress(ValueError):
                 self.make(actions=actions)
-                return actions
-        raise AssertionError("the class refuses every action space")
+                accepted.append(actions)
+        if not accepted:
+            raise AssertionError("the class refuses every action space")
+        return accepted
 
-    def make_env(self, observations: spaces.Space[Any] = VECTOR, **arguments: Any) -> VecEnv:
+    @property
+    def actions(self) -> spaces.Space[Any]:
+        """Return the first action space that the class takes: many checks need no more than one."""
+        return self.accepted[0]
+
+    def make_env(
+        self, observations: spaces.Space[Any] = VECTOR, actions: spaces.Space[Any] | None = None, **arguments: Any
+    ) -> VecEnv:
         """Return an environment with an action space that the class takes."""
-        return make_env(observations, self.actions, **arguments)
+        return make_env(observations, actions if actions is not None else self.actions, **arguments)
 
     def make(
         self,
@@ -287,33 +297,37 @@ def check_state_dependent_noise(variant: Variant) -> None:
 
 
 def check_image_observations(variant: Variant) -> None:
-    """Image observations go through SB3's CNN, which actor and critic share."""
-    _learn(variant.make(IMAGE))
+    """Image observations go through SB3's CNN, which actor and critic share, with every action space."""
+    for actions in variant.accepted:
+        _learn(variant.make(IMAGE, actions))
 
 
 def check_dict_observations(variant: Variant) -> None:
-    """Dict observations are learned from."""
-    _learn(variant.make(DICT))
+    """Dict observations are learned from, with every action space."""
+    for actions in variant.accepted:
+        _learn(variant.make(DICT, actions))
 
 
 def check_several_environments(variant: Variant) -> None:
-    """Several environments fill one rollout."""
-    model = variant.make(env=variant.make_env(n_envs=3))
-    _learn(model)
-    _require(model.num_timesteps % (3 * _N_STEPS) == 0, f"{model.num_timesteps} timesteps are no number of rollouts")
+    """Several environments fill one rollout, with every action space."""
+    for actions in variant.accepted:
+        model = _learn(variant.make(env=variant.make_env(actions=actions, n_envs=3)))
+        steps = model.num_timesteps
+        _require(steps % (3 * _N_STEPS) == 0, f"{steps} timesteps are no number of rollouts")
 
 
 def check_last_minibatch_of_one_sample(variant: Variant) -> None:
-    """A minibatch of one sample, whose standard deviation is undefined, does no harm."""
-    _learn(variant.make(n_steps=33, batch_size=32))
+    """A minibatch of one sample, whose standard deviation is undefined, does no harm, with every action space."""
+    for actions in variant.accepted:
+        _learn(variant.make(actions=actions, n_steps=33, batch_size=32))
 
 
 def check_vec_normalize(variant: Variant) -> None:
-    """VecNormalize works around the environment."""
-    env = VecNormalize(variant.make_env(n_envs=2))
-    model = variant.make(env=env)
-    _learn(model)
-    _require(model.get_vec_normalize_env() is env, "get_vec_normalize_env() does not find the VecNormalize")
+    """VecNormalize works around the environment, with every action space."""
+    for actions in variant.accepted:
+        env = VecNormalize(variant.make_env(actions=actions, n_envs=2))
+        model = _learn(variant.make(env=env))
+        _require(model.get_vec_normalize_env() is env, "get_vec_normalize_env() does not find the VecNormalize")
 
 
 def check_evaluate_policy(variant: Variant) -> None:
@@ -328,14 +342,15 @@ def check_evaluate_policy(variant: Variant) -> None:
 
 def check_save_and_load(variant: Variant) -> None:
     """A model loaded in mid-training continues as the one that was never saved, adaptive state included."""
-    model = _learn(variant.make(learning_rate=0.01), rollouts=3)
-    loaded = _save_and_load(model, env=variant.make_env())
-    _require_equal_models(model, loaded, "after load()")
-    for one in (model, loaded):
-        one.set_env(variant.make_env())
-        one.set_random_seed(5)
-        one.learn(2 * _N_STEPS, reset_num_timesteps=False)
-    _require_equal_models(model, loaded, "after training on from load()")
+    for actions in variant.accepted:
+        model = _learn(variant.make(actions=actions, learning_rate=0.01), rollouts=3)
+        loaded = _save_and_load(model, env=variant.make_env(actions=actions))
+        _require_equal_models(model, loaded, "after load()")
+        for one in (model, loaded):
+            one.set_env(variant.make_env(actions=actions))
+            one.set_random_seed(5)
+            one.learn(2 * _N_STEPS, reset_num_timesteps=False)
+        _require_equal_models(model, loaded, "after training on from load()")
 
 
 def check_get_and_set_parameters(variant: Variant) -> None:

@@ -66,6 +66,19 @@ def test_saving_to_a_file_object_and_loading_with_other_arguments() -> None:
     assert (changed.max_kl, changed.n_steps, changed.rollout_buffer.buffer_size) == (0.25, 64, 64)
 
 
+def test_a_checkpoint_that_was_cut_short_is_called_that(tmp_path: Path) -> None:
+    ClipPPO("MlpPolicy", make_env(), **SMALL).learn(32).save(tmp_path / "model")
+    whole = (tmp_path / "model.zip").read_bytes()
+    for size in (0, 100, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "part.zip").write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"part.zip (holds no whole model|wasn't a zip-file)"):
+            ClipPPO.load(tmp_path / "part.zip", device="cpu")
+    with pytest.raises(ValueError, match="holds no whole model"):
+        ClipPPO.load(io.BytesIO(whole[: len(whole) // 2]), device="cpu")
+    with pytest.raises(FileNotFoundError):
+        ClipPPO.load(tmp_path / "no_such_file", device="cpu")
+
+
 @pytest.mark.parametrize("cls", FOUR)
 def test_the_environment_can_be_named_and_exchanged(cls: type[PPO]) -> None:
     model = cls("MlpPolicy", "CartPole-v1", **SMALL)

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -106,6 +107,21 @@ def test_the_first_minibatch_of_a_rollout_never_raises_the_rate(name: str) -> No
     setting = Setting(SETTINGS[name].env, SETTINGS[name].kwargs)
     run = train(AdaptiveLRPPO, setting, adapt_every="minibatch", n_epochs=1, batch_size=64, learning_rate=3e-4)
     assert run.model.adapted_learning_rate == 3e-4
+
+
+@pytest.mark.parametrize("kl", [1e-8, 1.0])
+def test_what_rounding_makes_of_the_first_minibatchs_kl_has_no_say(kl: float) -> None:
+    # An engine may evaluate a minibatch with other roundings than the rollout
+    model = scripted(adapt_every="minibatch")
+    stats: Any = SimpleNamespace(epoch=0, step=0, batch=SimpleNamespace(kl=th.tensor([kl])))
+    model._should_stop("before_step", stats)
+    assert model.adapted_learning_rate == 9e-4
+    stats.step = 1
+    model._should_stop("before_step", stats)
+    assert model.adapted_learning_rate == pytest.approx(9e-4 * 1.5 if kl < 0.01 else 9e-4 / 1.5)
+    stats.epoch, stats.step = 1, 0
+    model._should_stop("before_step", stats)
+    assert model.adapted_learning_rate == pytest.approx(9e-4 * 2.25 if kl < 0.01 else 9e-4 / 2.25)
 
 
 def test_an_epoch_that_target_kl_cuts_short_counts() -> None:

@@ -5,6 +5,8 @@ of SB3's PPO. Rollout collection, policies, saving and loading stay SB3's.
 """
 
 import copy
+import io
+import pathlib
 from collections.abc import Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -14,7 +16,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.type_aliases import MaybeCallback, RolloutBufferSamples
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutBufferSamples
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 from typing_extensions import Self, Unpack
@@ -120,6 +122,30 @@ class UpdateLoop(_Base):
             progress_bar=progress_bar,
             **family_arguments,
         )
+
+    @classmethod
+    def load(  # noqa: PLR0917 -- SB3's signature
+        cls,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Load as SB3 does; a file that was cut short is called that.
+
+        :raises ValueError: if the file holds no whole model
+        """
+        try:
+            return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        except AssertionError as error:
+            if "No data found" not in str(error):
+                raise
+            raise ValueError(
+                f"{path} holds no whole model: it was cut short, or save() did not write it. Load another checkpoint."
+            ) from error
 
     def collect_rollouts(
         self,

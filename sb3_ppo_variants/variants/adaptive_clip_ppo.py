@@ -26,7 +26,7 @@ class AdaptiveClip(UpdateLoop):
     one in force during the update) and ``train/kl``. It survives saving and loading.
 
     This is this package's own construction: no published method that controls the clip range by measured KL is known.
-    It mirrors the KL-adaptive learning rate of Heess et al. 2017 (1707.02286).
+    It mirrors the KL-adaptive learning rate (AdaptiveLRPPO); defaults and bounds are our choice.
 
     Known failure mode: the KL has causes besides the clip range (learning rate, epochs); where those rule, the
     clip range runs to one of its bounds.

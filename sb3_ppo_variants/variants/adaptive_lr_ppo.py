@@ -24,8 +24,8 @@ class AdaptiveLR(UpdateLoop):
 
         d > 2 desired_kl: rate / lr_factor;    0 < d < desired_kl / 2: rate * lr_factor
 
-    and in between it stays, always within [lr_min, lr_max]. A KL of exactly zero (the first minibatch of a rollout)
-    never raises the rate.
+    and in between it stays, always within [lr_min, lr_max]. The first minibatch of a rollout, whose KL is zero but for
+    rounding, has no say.
 
     ===============  ======================================================  ===========================
     ``adapt_every``  d                                                       when
@@ -42,9 +42,11 @@ class AdaptiveLR(UpdateLoop):
     Logs ``train/learning_rate``, the rate at the start of the update. The rate survives saving and loading, and takes
     the place of SB3's schedule.
 
-    The rule is Heess et al.'s, in the numbers of rsl_rl, which adapts at every minibatch (few and large there; with
-    SB3's many small ones a noisy KL makes the rate chatter between its bounds, hence the default). rl_games measures
-    the KL against the previous epoch's policy; SBX takes the k3 estimate after the step, and raises the rate at zero.
+    Heess et al. steer the coefficient of a KL penalty by this rule; applied to the learning rate it is found in code
+    alone. We follow rsl_rl, numbers included, except in ``adapt_every``: it adapts at every minibatch (few and large
+    there; with SB3's many small ones a noisy KL makes the rate chatter between its bounds, hence the default). rl_games
+    measures the KL against the previous epoch's policy; SBX takes the k3 estimate after the step, and raises the rate
+    at zero.
 
     Known failure modes: the critic's rate moves with the actor's, though the KL says nothing about it; where the clip
     or ``target_kl`` already hold the KL below the band, the rate runs to ``lr_max``.
@@ -56,7 +58,7 @@ class AdaptiveLR(UpdateLoop):
     :param adapt_every: when the KL is measured, see above
     :raises ValueError: if a parameter is outside its range or ``learning_rate`` is a schedule that changes
 
-    Source: Heess et al. 2017 (1707.02286).
+    Sources: ``update`` in rsl_rl's ``ppo.py`` (schedule "adaptive"); the rule from Heess et al. 2017 (1707.02286).
     """
 
     limits_step_by: ClassVar[str] = "learning rate steered by measured KL"
@@ -101,9 +103,8 @@ class AdaptiveLR(UpdateLoop):
             update_learning_rate(optimizer, self.adapted_learning_rate)
 
     def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> str | None:
-        if point == "before_step" and self.adapt_every == "minibatch":
-            assert stats.batch is not None
-            assert stats.batch.kl is not None
+        if point == "before_step" and self.adapt_every == "minibatch" and (stats.epoch, stats.step) != (0, 0):
+            assert stats.batch is not None and stats.batch.kl is not None  # noqa: PT018 -- no test
             self._adapt(float(stats.batch.kl.mean().item()))
         elif point == "after_epoch" and self.adapt_every == "epoch" and stats.epoch + 1 < self.n_epochs:
             self._adapt(self._measure_rollout().kl)
