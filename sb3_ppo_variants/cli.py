@@ -105,6 +105,9 @@ def rank(
     *,
     out: Annotated[Path | None, typer.Option(help="Folder of the results.", show_default="runs/STUDY")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.", show_default="number of CPUs")] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="Run on the workers of this Dask scheduler, such as tcp://10.0.0.1:8786.")
+    ] = None,
     algos: Annotated[
         str | None, typer.Option(help="Rank these instead of the study's: ids with commas between, or all.")
     ] = None,
@@ -126,6 +129,7 @@ def rank(
             study,
             out=out,
             workers=workers,
+            dask=dask,
             algorithms=_names(algos),
             environments=_names(envs),
             seed=seed,

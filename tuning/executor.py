@@ -44,6 +44,10 @@ class CellExecutor(Protocol):
     """What the coordinator needs to know of an executor."""
 
     @property
+    def where(self) -> str:
+        """Who runs the tasks, in a few words."""
+
+    @property
     def slots(self) -> int:
         """How many tasks to submit at a time; may change while a study runs."""
 
@@ -92,6 +96,11 @@ class LocalExecutor(futures.Executor):
         self._closed = False
         self._open: set[futures.Future[Any]] = set()
         self._pool = self._new_pool()
+
+    @property
+    def where(self) -> str:
+        """Who runs the tasks, in a few words."""
+        return f"{self.workers} workers"
 
     @property
     def slots(self) -> int:

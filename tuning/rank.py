@@ -1,13 +1,15 @@
 """``ppo-variants rank``: tune, re-train on held-out seeds, rank, write. Resumes by being run again."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from .coordinator import Coordinator
-from .executor import LocalExecutor
+from .executor import CellExecutor, LocalExecutor
 from .progress import Progress
 from .proposals import distributions
 from .protocol import pin_protocol, protocol_digest, protocol_of, study_seeds
@@ -24,6 +26,7 @@ def rank(
     *,
     out: Path | None = None,
     workers: int | None = None,
+    dask: str | None = None,
     algorithms: list[str] | None = None,
     environments: list[str] | None = None,
     seed: int | None = None,
@@ -35,6 +38,7 @@ def rank(
     :param name_or_path: a shipped study, or a YAML file
     :param out: folder of the results; runs/<study> by default
     :param workers: processes; the number of CPUs by default
+    :param dask: address of a Dask scheduler, whose workers then run everything
     :param algorithms: instead of the study's; ["all"] for every registered one
     :param environments: only these of the study's
     :param seed: instead of the study's
@@ -42,6 +46,7 @@ def rank(
     :param console: where progress and the table are shown
     :raises ValueError: something is wrong with the arguments, before any work
     :raises OSError: results or storage cannot be written
+    :raises concurrent.futures.BrokenExecutor: no worker can be kept alive, or the Dask scheduler is gone
     :raises KeyboardInterrupt: Ctrl-C, with everything stopped and saved
     """
     workers = default_workers() if workers is None else workers
@@ -51,14 +56,14 @@ def rank(
     name = Path(name_or_path).stem
     folder = out or Path("runs") / name
     console = console or Console()
-    with FolderLock(folder):
+    with _executor(study, folder, workers, dask) as executor, FolderLock(folder):
         protocol = protocol_of(name, study)
         pin_protocol(folder, protocol)
         url = storage or f"sqlite:///{(folder / 'study.db').resolve()}"
         with storage_errors(url):
             tracks = make_tracks(study, f"{name}-{protocol_digest(protocol)}", url)
-            console.print(f"{name}: {len(tracks)} studies, {workers} workers, results in {folder}", highlight=False)
-            _run(tracks, folder, workers, console)
+            console.print(f"{name}: {len(tracks)} studies, {executor.where}, results in {folder}", highlight=False)
+            _run(tracks, folder, executor, console)
         ranking = make_ranking(tracks, protocol, study.seed)
         write_results(folder, ranking, tracks)
     show(ranking, console)
@@ -101,18 +106,30 @@ def make_tracks(study: Study, prefix: str, url: str) -> list[Track]:
     return tracks
 
 
-def _run(tracks: list[Track], folder: Path, workers: int, console: Console) -> None:
-    progress = Progress(tracks, console)
-    store = CellStore(folder / "cells", progress.note)
-    budget = tracks[0].study.budget
-    executor = LocalExecutor(
-        workers,
-        time_limit=budget.time_limit,
-        memory_limit=int(budget.memory_limit * 2**30),
-        log=(folder / "workers.log").resolve(),
-    )
+@contextmanager
+def _executor(study: Study, folder: Path, workers: int | None, dask: str | None) -> Iterator[CellExecutor]:
+    time_limit, memory_limit = study.budget.time_limit, int(study.budget.memory_limit * 2**30)
+    executor: CellExecutor
+    if dask is None:
+        number = default_workers() if workers is None else workers
+        log = (folder / "workers.log").resolve()
+        executor = LocalExecutor(number, time_limit=time_limit, memory_limit=memory_limit, log=log)
+    else:
+        if workers is not None:
+            raise ValueError("workers are counted on this machine; those of a Dask cluster are started there")
+        try:
+            from .dask_executor import DaskExecutor
+        except ModuleNotFoundError as error:
+            raise ValueError(f'a Dask cluster needs {error.name}: pip install "sb3-ppo-variants[dask]"') from error
+        executor = DaskExecutor(dask, time_limit=time_limit, memory_limit=memory_limit)
     try:
-        with progress.live():
-            Coordinator(tracks, store, executor, progress).run()
+        yield executor
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def _run(tracks: list[Track], folder: Path, executor: CellExecutor, console: Console) -> None:
+    progress = Progress(tracks, console)
+    store = CellStore(folder / "cells", progress.note)
+    with progress.live():
+        Coordinator(tracks, store, executor, progress).run()

@@ -187,6 +187,8 @@ def test_resuming_a_finished_study_runs_nothing_and_writes_the_same(
 class NoExecutor:
     """Nothing may be submitted."""
 
+    where = "nobody"
+
     def __init__(self, *args: object, **kwargs: object) -> None:
         pass
 
@@ -263,10 +265,10 @@ def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_options_reach_the_harness(called: dict[str, Any]) -> None:
-    options = ["--out", "here", "--workers", "3", "--algos", "ppo, trpo", "--envs", "CartPole-v1", "--seed", "4"]
+    options = ["--out", "here", "--workers", "3", "--algos", "ppo, trpo", "--envs", "CartPole-v1", "--seed", "4", "--dask", "tcp://there"]
     assert CliRunner().invoke(cli.app, ["rank", "quick", *options, "--storage", "sqlite://"]).exit_code == 0
     assert called == {
-        "study": "quick", "out": Path("here"), "workers": 3, "algorithms": ["ppo", "trpo"],
+        "study": "quick", "out": Path("here"), "workers": 3, "dask": "tcp://there", "algorithms": ["ppo", "trpo"],
         "environments": ["CartPole-v1"], "seed": 4, "storage": "sqlite://",
     }  # fmt: skip
 
