@@ -132,7 +132,7 @@ class Variant:
     @cached_property
     def accepted(self) -> list[spaces.Space[Any]]:
         """Return the kinds of action space that the class takes."""
-        accepted = []
+        accepted: list[spaces.Space[Any]] = []
         for actions in (DISCRETE, BOX, MULTI_DISCRETE, MULTI_BINARY):
             with contextlib.suppress(ValueError):
                 self.make(actions=actions)
