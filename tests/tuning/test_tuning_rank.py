@@ -265,8 +265,9 @@ def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_options_reach_the_harness(called: dict[str, Any]) -> None:
-    options = ["--out", "here", "--workers", "3", "--algos", "ppo, trpo", "--envs", "CartPole-v1", "--seed", "4", "--dask", "tcp://there"]
-    assert CliRunner().invoke(cli.app, ["rank", "quick", *options, "--storage", "sqlite://"]).exit_code == 0
+    options = ["--out", "here", "--workers", "3", "--algos", "ppo, trpo", "--envs", "CartPole-v1", "--seed", "4"]
+    more = ["--storage", "sqlite://", "--dask", "tcp://there"]
+    assert CliRunner().invoke(cli.app, ["rank", "quick", *options, *more]).exit_code == 0
     assert called == {
         "study": "quick", "out": Path("here"), "workers": 3, "dask": "tcp://there", "algorithms": ["ppo", "trpo"],
         "environments": ["CartPole-v1"], "seed": 4, "storage": "sqlite://",
