@@ -49,9 +49,6 @@ def rank(
     :raises concurrent.futures.BrokenExecutor: no worker can be kept alive, or the Dask scheduler is gone
     :raises KeyboardInterrupt: Ctrl-C, with everything stopped and saved
     """
-    workers = default_workers() if workers is None else workers
-    if workers < 1:
-        raise ValueError(f"workers must be >= 1, got {workers}")
     study = load_study(name_or_path, algorithms=algorithms, environments=environments, seed=seed)
     name = Path(name_or_path).stem
     folder = out or Path("runs") / name
