@@ -11,13 +11,41 @@ from stable_baselines3 import PPO
 from sb3_ppo_variants import AdaptiveClipPPO, ClipPPO, UpdateLoop
 from sb3_ppo_variants.registry import VARIANTS
 from sb3_ppo_variants.search_space import FloatRange
-from sb3_ppo_variants.testing import CHECKS, NotApplicable, Variant, check_variant, run_check
+from sb3_ppo_variants.testing import (
+    BOX,
+    CHECKS,
+    DISCRETE,
+    MULTI_BINARY,
+    MULTI_DISCRETE,
+    NotApplicable,
+    Variant,
+    check_variant,
+    run_check,
+)
 from sb3_ppo_variants.training.checks import check_number
 
 
 @pytest.mark.parametrize("algorithm_id", list(VARIANTS))
 def test_every_shipped_variant_conforms(algorithm_id: str) -> None:
     assert check_variant(VARIANTS[algorithm_id].cls) == [], "no check may be left out on the shipped classes"
+
+
+@pytest.mark.parametrize("algorithm_id", list(VARIANTS))
+def test_only_rpo_refuses_an_action_space(algorithm_id: str) -> None:
+    everything = [DISCRETE, BOX, MULTI_DISCRETE, MULTI_BINARY]
+    assert Variant(VARIANTS[algorithm_id].cls).accepted == ([BOX] if algorithm_id == "rpo" else everything)
+
+
+@pytest.mark.parametrize("algorithm_id", list(VARIANTS))
+def test_state_dependent_noise_is_refused_by_none_and_squashing_where_a_gaussian_is_needed(algorithm_id: str) -> None:
+    variant = Variant(VARIANTS[algorithm_id].cls)
+    assert variant.make(actions=BOX, use_sde=True).use_sde
+    squashed: dict[str, Any] = {"actions": BOX, "use_sde": True, "policy_kwargs": {"squash_output": True}}
+    if algorithm_id in ("rpo", "trgppo"):
+        with pytest.raises(ValueError, match=r"use (ClipPPO|TrulyPPO).*squash_output"):
+            variant.make(**squashed)
+    else:
+        variant.make(**squashed).learn(64)
 
 
 def test_a_third_party_variant_conforms() -> None:
@@ -106,6 +134,14 @@ class LearnsFromNaN(ClipPPO):
         pass
 
 
+class FailsOnOneKindOfAction(ClipPPO):
+    """Whatever the observations."""
+
+    def _surrogate(self, batch: Any) -> th.Tensor:
+        surrogate = super()._surrogate(batch)
+        return surrogate * float("nan") if isinstance(self.action_space, spaces.MultiBinary) else surrogate
+
+
 class StopsLate(ClipPPO):
     def _should_stop(self, point: Any, stats: Any) -> str | None:
         return None
@@ -142,6 +178,13 @@ class WritesItsOwnLearn(ClipPPO):
         (LearnsFromNaN, "check_non_finite_reward", "reward"),
         (LearnsFromNaN, "check_non_finite_advantage", "advantage"),
         (LearnsFromNaN, "check_non_finite_gradient", "gradient"),
+        (FailsOnOneKindOfAction, "check_multi_binary_actions", "loss"),
+        (FailsOnOneKindOfAction, "check_image_observations", "loss"),
+        (FailsOnOneKindOfAction, "check_dict_observations", "loss"),
+        (FailsOnOneKindOfAction, "check_several_environments", "loss"),
+        (FailsOnOneKindOfAction, "check_last_minibatch_of_one_sample", "loss"),
+        (FailsOnOneKindOfAction, "check_vec_normalize", "loss"),
+        (FailsOnOneKindOfAction, "check_save_and_load", "loss"),
         (StopsLate, "check_target_kl", "target_kl"),
         (LogsNothing, "check_log_keys", "approx_kl"),
         (NormalisesOneSample, "check_last_minibatch_of_one_sample", "Non-finite"),

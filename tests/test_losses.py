@@ -124,7 +124,10 @@ GOOD, BAD = (0.5, 1.1, 1.5, 2.0, 4.0), (0.5, 0.9, 1.5, 2.0, 4.0)
 GOLDEN = {
     "clip": ((1, 1, 0, 0, 0), (0, 1, 1, 1, 1)),
     "dual clip": ((1, 1, 0, 0, 0), (0, 1, 1, 1, 0)),
+    "asymmetric clip": ((1, 1, 0, 0, 0), (0, 1, 1, 1, 1)),
     "unclipped": ((1, 1, 1, 1, 1), (1, 1, 1, 1, 1)),
+    "bounded": ((1, 1, 0, 0, 0), (0, 1, 1, 1, 1)),  # within [0.9, 1.1], [0.85, 1.15], [0.76, 1.24], ...
+    "flat where triggered": ((0, 1, 0, 1, 0), (0, 1, 0, 1, 0)),
     "simple policy": ((3.5, 0.5, -1.5, -4, -14), (-1.5, 0.5, 3.5, 6, 16)),
     "rollback": ((1, 1, -0.3, -0.3, -0.3), (-0.3, 1, 1, 1, 1)),
     "discovered": ((1, 1, 0.94, 0.79, 0.18), (-0.34, 0.97, 1, 1, 1)),
@@ -150,6 +153,25 @@ def test_on_the_first_minibatch_every_surrogate_has_the_policy_gradient(name: st
 def random_batch(seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     return np.exp(0.4 * rng.normal(size=400)), rng.normal(size=400)
+
+
+def test_the_asymmetric_clip_differs_from_the_clip_above_one_only() -> None:
+    ratio = np.array([0.7, 0.9, 1.1, 1.3, 1.5])
+    for advantage, expected in ((1.0, [1, 1, 1, 1, 0]), (-1.0, [0, 1, 1, 1, 1])):
+        slopes = gradient(SURROGATES["asymmetric clip"], ratio, np.full(5, advantage)) / ratio / advantage
+        np.testing.assert_array_equal(slopes, expected)
+
+
+def test_the_clip_is_a_penalty_on_each_sample_that_it_cuts() -> None:
+    # KLip (2606.23932): r A + beta log pi(a|s), beta = -r A held fixed on the samples beyond the clip range
+    ratio, advantages = random_batch(5)
+    beyond = ((advantages > 0) & (ratio > 1.2)) | ((advantages < 0) & (ratio < 0.8))
+    assert 50 < beyond.sum() < 350
+    beta = th.tensor(np.where(beyond, -ratio * advantages, 0.0))
+    penalised = Surrogate(lambda log_r, r, a: r * a + beta * log_r, slope=lambda *_: np.zeros(0))
+    np.testing.assert_allclose(
+        gradient(penalised, ratio, advantages), gradient(SURROGATES["clip"], ratio, advantages), atol=1e-14
+    )
 
 
 def test_a_rollback_of_zero_has_the_clips_gradient() -> None:

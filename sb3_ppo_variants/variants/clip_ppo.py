@@ -21,6 +21,9 @@ class Clip(UpdateLoop):
     Objective: :math:`\min(rA, \mathrm{clamp}(r, 1-\epsilon, 1+\epsilon_{high})A)`, and where :math:`A<0`
     with dual clip no less than :math:`cA`.
 
+    The paper has neither normalised advantages nor clipped gradients and values; SB3 has, and we follow SB3, whose
+    defaults these are. Its clipped value loss is not that of OpenAI baselines, see ``value_clip``.
+
     Known failure modes: nothing pulls a ratio back once it is outside, and clipping the ratio does not bound the KL.
 
     :param clip_range_high: clip range above 1 when it differs from ``clip_range`` below 1, > 0; larger values keep

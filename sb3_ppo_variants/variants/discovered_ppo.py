@@ -26,7 +26,7 @@ class Discovered(UpdateLoop):
 
     The authors call it DPO; here it is DiscoveredPPO, since DPO has come to mean Direct Preference Optimization. It is
     the closed form read off their learned objective (LPO), whose network is not released; equation and defaults are
-    those of the authors' code in purejaxrl. ``clip_range`` only serves ``train/clip_fraction``.
+    those of the authors' code in purejaxrl, and the paper's. ``clip_range`` only serves ``train/clip_fraction``.
 
     Known failure mode: the drift is not invariant to the scale of the advantage, so it hardly limits good actions with
     a small one (at r = 1.5 and A = 1 the slope is still 0.94 of its full value). It relies on normalised advantages.

@@ -29,6 +29,10 @@ class KLStop(UpdateLoop):
     target. Nothing is undone, so the KL of an update can end above ``max_kl`` (by one step, or one epoch);
     TrustRegionPPO is the variant that never exceeds it. A minibatch estimate is noisy: one outlier stops the rollout.
 
+    No paper defines the stop, and code bases differ: Spinning Up takes mean log(old / new) over the whole batch before
+    each full-batch step, with factor 1.5; CleanRL k3 on the last minibatch after each epoch, with factor 1. We follow
+    SB3 in "minibatch"; the other two modes and the default of 0.02 are our choice.
+
     Logs ``train/stop_epoch`` and ``train/stop_reason`` when it stops.
 
     :param max_kl: the bound itself, in nats, > 0

@@ -35,6 +35,9 @@ class TrustRegion(UpdateLoop):
     estimate, and the log key says so (``train/kl_k3``). Logs ``train/step_fraction`` (1: the whole step, 0: rolled
     back) and ``train/backtracks``.
 
+    KL(old||new) is TRPO's constraint in its paper, in Spinning Up and in OpenAI baselines; sb3-contrib's TRPO bounds
+    KL(new||old). The defaults are sb3-contrib's.
+
     Known failure mode: with a learning rate far too large every step is rolled back and nothing is learned;
     ``train/step_fraction`` shows it.
 
