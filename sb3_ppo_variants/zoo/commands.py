@@ -4,22 +4,31 @@ import argparse
 import importlib
 import runpy
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from difflib import get_close_matches
 from traceback import walk_tb
 from types import TracebackType
 
 import gymnasium as gym
 
 from sb3_ppo_variants.training.errors import NonFiniteUpdateError
-from sb3_ppo_variants.zoo import workarounds
+from sb3_ppo_variants.zoo import rendering, workarounds
 from sb3_ppo_variants.zoo.registration import INSTALL, register
 
 Workaround = Callable[[], AbstractContextManager[None]]
 
 # Whose errors of these kinds are about what was typed, in a message that says enough
-_USER_ERRORS = (ValueError, AssertionError, ImportError, OSError, gym.error.Error, NonFiniteUpdateError)
+_USER_ERRORS = (
+    ValueError,
+    AssertionError,
+    ImportError,
+    NotImplementedError,
+    OSError,
+    gym.error.Error,
+    NonFiniteUpdateError,
+)
 _PACKAGES = (
     "rl_zoo3",
     "sb3_ppo_variants",
@@ -41,6 +50,7 @@ class Command:
     :param workarounds: what has to be mended around it
     :param needs: modules that it needs late or does not declare; without them it stops before any work
     :param first_arguments: arguments before the user's
+    :param films: whether it draws frames in memory
     """
 
     help: str
@@ -49,6 +59,7 @@ class Command:
     workarounds: tuple[Workaround, ...] = ()
     needs: tuple[str, ...] = ()
     first_arguments: tuple[str, ...] = ()
+    films: bool = False
 
 
 _PLOTS = (workarounds.without_broken_rliable,)
@@ -67,23 +78,29 @@ COMMANDS: Mapping[str, Command] = {
         "Watch a trained agent (models of train: add -f logs).",
         "enjoy",
         "enjoy",
-        workarounds=(workarounds.hub_errors,),
+        workarounds=(workarounds.action_masks, workarounds.hub_errors),
         needs=("requests",),
     ),
     "record-video": Command(
-        "Film a trained agent.", "record_video", workarounds=(workarounds.headless_mujoco,), needs=("moviepy",)
+        "Film a trained agent.",
+        "record_video",
+        workarounds=(workarounds.action_masks,),
+        needs=("moviepy",),
+        films=True,
     ),
     "record-training": Command(
         "Film an agent at every checkpoint of its training.",
         "record_training",
-        workarounds=(workarounds.own_subprocesses, workarounds.bundled_ffmpeg, workarounds.headless_mujoco),
+        workarounds=(workarounds.own_subprocesses, workarounds.bundled_ffmpeg),
         needs=("moviepy", "imageio_ffmpeg"),
+        films=True,
     ),
     "push-to-hub": Command(
         "Upload a trained agent, its video and its model card to the Hugging Face hub.",
         "push_to_hub",
-        workarounds=(workarounds.hub_metadata, workarounds.bundled_ffmpeg, workarounds.headless_mujoco),
+        workarounds=(workarounds.action_masks, workarounds.hub_metadata, workarounds.bundled_ffmpeg),
         needs=("moviepy", "imageio_ffmpeg"),
+        films=True,
     ),
     "load-from-hub": Command(
         "Download a trained agent from the Hugging Face hub.",
@@ -117,8 +134,10 @@ def run(name: str, arguments: Sequence[str]) -> None:
     try:
         _check_installed(name, command)
         register()
-        if name == "enjoy":
-            _check_window(arguments)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    _check_options(command, arguments)
+    try:
         with ExitStack() as stack:
             for workaround in command.workarounds:
                 stack.enter_context(workaround())
@@ -130,8 +149,8 @@ def run(name: str, arguments: Sequence[str]) -> None:
             f"{error}: rl_zoo3 evaluates the values of -params and --env-kwargs as Python, so text needs quotes "
             "inside the shell's, as in -params engine:\"'auto'\"."
         ) from error
-    except _USER_ERRORS as error:
-        if not str(error) or _package(error.__traceback__) not in _PACKAGES:
+    except (*_USER_ERRORS, TypeError) as error:
+        if not _is_about_input(error):
             raise
         raise ValueError(f"{error}{_hint(name, arguments)}") from error
 
@@ -157,32 +176,44 @@ def _check_installed(name: str, command: Command) -> None:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            raise ValueError(f"{name} needs {error.name}: {INSTALL}") from error
+            raise ImportError(f"{name} needs {error.name}: {INSTALL}") from error
 
 
-def _check_window(arguments: Sequence[str]) -> None:
-    """Stop before MuJoCo opens a window that nobody can see: glfw 2.11 ends the process then, without a message."""
-    parser = argparse.ArgumentParser(add_help=False)
+def _check_options(command: Command, arguments: Sequence[str]) -> None:
+    """Refuse what rl_zoo3 answers with all of its algorithms or a missing file, or MuJoCo by ending the process."""
+    from rl_zoo3 import ALGOS
+
+    parser = argparse.ArgumentParser(add_help=False, prog=sys.argv[0])
+    parser.add_argument("--algo")
     parser.add_argument("--env")
+    parser.add_argument("--gym-packages", nargs="+")
     parser.add_argument("--no-render", action="store_true")
     options, _ = parser.parse_known_args(arguments)
-    spec = gym.registry.get(options.env)
-    if spec is None or "mujoco" not in str(spec.entry_point):
-        return
-    if not options.no_render and not workarounds.has_display():
-        raise ValueError(
-            f"{options.env} needs a display to be watched: add --no-render, or film it with ppo-variants record-video."
-        )
+    if options.algo is not None:
+        _check_known("algorithm", options.algo, ALGOS, "ppo-variants list shows ours, beside rl_zoo3's.")
+    if options.env is not None and options.gym_packages is None and command.module != "load_from_hub":
+        _check_known("environment", options.env, gym.registry, "is the package that registers it installed?")
+    if command.module == "enjoy" and not options.no_render:
+        rendering.check_window(options.env)
+    elif command.films:
+        rendering.prepare_film(options.env)
 
 
-def _last_globals(traceback: TracebackType | None) -> Mapping[str, object]:
-    frames = [frame for frame, _ in walk_tb(traceback)]
-    return frames[-1].f_globals if frames else {}
+def _check_known(what: str, name: str, known: Collection[str], otherwise: str) -> None:
+    if name not in known:
+        near = get_close_matches(name, known, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else otherwise
+        raise ValueError(f"Unknown {what} {name!r}: {hint}")
 
 
-def _package(traceback: TracebackType | None) -> str:
-    """Name the package in whose code the error was raised."""
-    return str(_last_globals(traceback).get("__package__")).partition(".")[0]
+def _is_about_input(error: Exception) -> bool:
+    """Tell whether an error's message is about what was typed and says enough: a bug keeps its traceback."""
+    frames = [frame.f_globals for frame, _ in walk_tb(error.__traceback__)]
+    packages = [str(names.get("__package__")).partition(".")[0] for names in frames]
+    raised_in = next((package for package in reversed(packages) if package != "importlib"), "")
+    if isinstance(error, TypeError):  # gymnasium's, where an environment does not know an argument of --env-kwargs
+        return frames[-1].get("__name__") == "gymnasium.envs.registration"
+    return bool(str(error)) and raised_in in _PACKAGES
 
 
 def _is_evaluated_text(traceback: TracebackType | None) -> bool:

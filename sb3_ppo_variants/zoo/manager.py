@@ -16,6 +16,7 @@ import optuna
 from rl_zoo3.callbacks import TrialEvalCallback
 from rl_zoo3.exp_manager import ExperimentManager as ZooExperimentManager  # register() puts ours in its place
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.evaluation import MaskedEvalCallback
 from sb3_ppo_variants.experiment import ENVIRONMENT_KEYS, check_keys, resolve_schedule
@@ -97,6 +98,19 @@ class ExperimentManager(ZooExperimentManager):
             more = [*(callbacks if isinstance(callbacks, list) else [callbacks]), {path: {"starts": falling}}]
             resolved["callback"] = more
         return super()._preprocess_hyperparams(resolved)
+
+    def create_envs(self, *args: Any, **kwargs: Any) -> VecEnv:
+        """Build the environments; where MiniGrid's own observations meet SB3, say what to do."""
+        try:
+            return super().create_envs(*args, **kwargs)
+        except TypeError as error:
+            env_id = self.env_name.gym_id
+            if not self.is_minigrid(env_id) or self.env_wrapper is not None:
+                raise
+            raise ValueError(
+                f"{env_id} observes a text beside its image, which no policy of SB3 reads, and {self.config} has no "
+                "entry with a wrapper for it: add -params env_wrapper:\"'minigrid.wrappers.FlatObsWrapper'\"."
+            ) from error
 
     @staticmethod
     def _preprocess_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ctypes.util import find_library
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -124,28 +123,6 @@ def environment_names() -> Iterator[None]:
 
     with _replaced(rl_zoo3.utils, "get_trained_models", get_trained_models):
         yield
-
-
-@contextmanager
-def headless_mujoco() -> Iterator[None]:
-    """Render MuJoCo off screen where there is no display.
-
-    gymnasium 1.4 takes GLFW unless told otherwise, and that needs a display even for frames in memory.
-    """
-    renderer = off_screen_renderer()
-    if renderer and not has_display():
-        os.environ.setdefault("MUJOCO_GL", renderer)  # stays set: helpers in other processes need it too
-    yield
-
-
-def has_display() -> bool:
-    """Tell whether windows can open."""
-    return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-
-
-def off_screen_renderer() -> str | None:
-    """Name the library that can draw MuJoCo's frames without a display, None if there is none."""
-    return next((name for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")) if find_library(library)), None)
 
 
 @contextmanager

@@ -1,0 +1,141 @@
+"""register(): explicit, idempotent, careful; and what works without rl_zoo3."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import rl_zoo3
+import rl_zoo3.exp_manager
+import rl_zoo3.hyperparams_opt
+import rl_zoo3.train
+from stable_baselines3 import PPO
+
+from sb3_ppo_variants.registry import FAMILIES, VARIANTS
+from sb3_ppo_variants.zoo import register
+from sb3_ppo_variants.zoo.manager import ExperimentManager, ZooExperimentManager
+
+ALGOS = rl_zoo3.ALGOS
+SAMPLERS = rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER
+OURS = {**VARIANTS, **FAMILIES}
+
+
+@pytest.fixture
+def unregistered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """rl_zoo3 as it is installed, whatever earlier tests did."""
+    for name in OURS:
+        monkeypatch.delitem(ALGOS, name, raising=False)
+        monkeypatch.delitem(SAMPLERS, name, raising=False)
+    for place in (rl_zoo3.exp_manager, rl_zoo3.train):
+        monkeypatch.setattr(place, "ExperimentManager", ZooExperimentManager)
+
+
+def state() -> list[Any]:
+    managers = [rl_zoo3.exp_manager.ExperimentManager, rl_zoo3.train.ExperimentManager]
+    callbacks = [rl_zoo3.exp_manager.EvalCallback, rl_zoo3.exp_manager.TrialEvalCallback]
+    return [dict(ALGOS), dict(SAMPLERS), managers, callbacks]
+
+
+@pytest.mark.usefixtures("unregistered")
+def test_every_variant_and_form_is_known_beside_the_zoos_algorithms() -> None:
+    zoos, zoos_samplers = dict(ALGOS), dict(SAMPLERS)
+    register()
+    assert dict(ALGOS) == zoos | {name: algorithm.cls for name, algorithm in OURS.items()}
+    assert len(OURS) == 4 * len(VARIANTS)
+    assert ALGOS["ppo"] is PPO
+    assert set(SAMPLERS) == set(zoos_samplers) | set(OURS)
+    assert {name: SAMPLERS[name] for name in zoos_samplers} == zoos_samplers
+    assert rl_zoo3.train.ExperimentManager is ExperimentManager
+
+
+@pytest.mark.usefixtures("unregistered")
+def test_registering_twice_changes_nothing() -> None:
+    register()
+    once = state()
+    register()
+    assert state() == once
+
+
+class Foreign(PPO):
+    """Somebody else's algorithm."""
+
+
+class ForeignManager(ZooExperimentManager):
+    """Somebody else's manager."""
+
+
+FOREIGN: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "ALGOS['spo']": lambda patch: patch.setitem(ALGOS, "spo", Foreign),
+    "HYPERPARAMS_SAMPLER['spo']": lambda patch: patch.setitem(SAMPLERS, "spo", print),
+    "rl_zoo3.train.ExperimentManager": lambda patch: patch.setattr(rl_zoo3.train, "ExperimentManager", ForeignManager),
+}
+
+
+@pytest.mark.usefixtures("unregistered")
+@pytest.mark.parametrize("place", FOREIGN)
+def test_a_foreign_entry_is_named_and_nothing_is_changed(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    FOREIGN[place](monkeypatch)
+    before = state()
+    with pytest.raises(ValueError, match="not this package's") as error:
+        register()
+    assert place in str(error.value)
+    assert state() == before
+
+
+def python(code: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_rl_zoo3_is_imported_when_register_is_called_and_not_before() -> None:
+    process = python(
+        "import sys, sb3_ppo_variants.zoo, sb3_ppo_variants.cli\n"
+        "print('rl_zoo3' in sys.modules)\n"
+        "sb3_ppo_variants.zoo.register()\n"
+        "import rl_zoo3\n"
+        "print(rl_zoo3.ALGOS['spo'].__name__)"
+    )
+    assert process.stdout.split() == ["False", "SPO"], process.stderr
+
+
+WITHOUT_RL_ZOO3 = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "rl_zoo3":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+
+from sb3_ppo_variants import SPO
+from sb3_ppo_variants.cli import main
+from sb3_ppo_variants.zoo import register
+
+def run(*arguments):
+    sys.argv = ["ppo-variants", *arguments]
+    try:
+        main()
+    except SystemExit as error:
+        print(arguments[0], "ended with", error.code)
+
+SPO("MlpPolicy", "CartPole-v1", n_steps=64).learn(64)
+run("list")
+for command in ("train", "optimize", "enjoy", "push-to-hub", "plot-train"):
+    run(command, "--help")
+try:
+    register()
+except ImportError as error:
+    print(error, file=sys.stderr)
+"""
+
+
+def test_without_rl_zoo3_the_rest_works_and_its_commands_say_what_to_type() -> None:
+    process = python(WITHOUT_RL_ZOO3)
+    install = 'rl_zoo3: pip install "sb3-ppo-variants[zoo]"'
+    commands = ["train", "optimize", "enjoy", "push-to-hub", "plot-train"]
+    refusals = [f"ppo-variants: {command} needs {install}" for command in commands]
+    assert process.stderr.splitlines() == [*refusals, f"rl_zoo3's commands need {install}"]
+    lines = process.stdout.splitlines()
+    assert "trust_region_ppo" in process.stdout
+    assert lines[-6:] == ["list ended with 0", *(f"{command} ended with 2" for command in commands)]
