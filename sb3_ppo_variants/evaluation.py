@@ -34,9 +34,17 @@ class MaskedEvalCallback(EvalCallback):
     :raises ValueError: when training starts, if the model knows masks and the environment has none
     """
 
-    def init_callback(self, model: BaseAlgorithm) -> None:
-        """Take the model, and show it the masks of the evaluation environment."""
-        super().init_callback(with_masks(model, self.eval_env))
+    def _init_callback(self) -> None:
+        super()._init_callback()
+        self._predictor = with_masks(self.model, self.eval_env)
+
+    def _on_step(self) -> bool:
+        # Only SB3's evaluation is to see it: child callbacks keep the model itself
+        model, self.model = self.model, self._predictor
+        try:
+            return super()._on_step()
+        finally:
+            self.model = model
 
 
 def knows_masks(cls: type[BaseAlgorithm]) -> bool:
