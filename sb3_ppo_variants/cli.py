@@ -2,7 +2,9 @@
 
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -140,6 +142,65 @@ def rank(
         raise typer.Exit(130) from None
     except (OSError, BrokenExecutor) as error:
         typer.echo(f"ppo-variants: stopped: {error}. Every finished run is saved; the same command resumes.", err=True)
+        raise typer.Exit(1) from error
+
+
+_StudyFolder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Folder of a study's results, such as runs/quick.", show_default=False)
+]
+
+
+@app.command()
+def report(folder: _StudyFolder) -> None:
+    """Write report.html for a finished study: one page with figures and tables that needs no network."""
+    with _tuning_extra("report"):
+        from sb3_ppo_variants.tuning.report import write_report
+
+        typer.echo(write_report(folder))
+
+
+@app.command()
+def dashboard(
+    folder: _StudyFolder,
+    *,
+    port: Annotated[int, typer.Option(help="TCP port on this machine; 0 for any free one.")] = 8080,
+) -> None:
+    """Watch a study in optuna-dashboard, also while it runs; nothing is written. Ctrl-C ends it."""
+    with _tuning_extra("dashboard"):
+        from sb3_ppo_variants.tuning.dashboard import dashboard as serve
+
+        try:
+            serve(folder, port=port, announce=lambda url: typer.echo(f"{url} (Ctrl-C ends it)"))
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+
+@app.command()
+def export(
+    folder: _StudyFolder,
+    *,
+    to: Annotated[Path, typer.Option(help="Folder of the zoo entries.")] = Path("zoo_configs"),
+) -> None:
+    """Write the tuned values of a finished study as zoo entries that say where they come from."""
+    with _tuning_extra("export"):
+        from sb3_ppo_variants.tuning.export import export as write_entries
+
+        exported = write_entries(folder, to)
+    for path, env_ids in exported.written.items():
+        typer.echo(f"{path}: {', '.join(env_ids)}")
+    for reason in exported.skipped:
+        typer.echo(f"Not exported: {reason}", err=True)
+
+
+@contextmanager
+def _tuning_extra(command: str) -> Iterator[None]:
+    """Name the extra that a command needs; what the file system refused ends as one line and exit code 1."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ValueError(f'{command} needs {error.name}: pip install "sb3-ppo-variants[tuning]"') from error
+    except OSError as error:
+        typer.echo(f"ppo-variants: {error}", err=True)
         raise typer.Exit(1) from error
 
 

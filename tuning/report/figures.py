@@ -192,6 +192,7 @@ def rank_figure(lines: Sequence[Line]) -> Figure:
         y=names,
         z=[line["rank_probabilities"] for line in lines],
         hover="%{y} is number %{x} in %{z:.0%} of the resamplings<extra></extra>",
+        full=1.0,
     )
     figure["layout"]["xaxis"] |= {"title": {"text": "rank"}}
     return figure
@@ -211,15 +212,19 @@ def importance_figure(importances: Mapping[str, Mapping[str, float]]) -> Figure:
         y=parameters,
         z=[[shares.get(name) for shares in importances.values()] for name in parameters],
         hover="%{y} of %{x}: %{z:.0%}<extra></extra>",
+        full=max(share for shares in importances.values() for share in shares.values()),
     )
 
 
-def _heatmap(*, x: Sequence[str], y: Sequence[str], z: Sequence[Sequence[float | None]], hover: str) -> Figure:
+def _heatmap(
+    *, x: Sequence[str], y: Sequence[str], z: Sequence[Sequence[float | None]], hover: str, full: float
+) -> Figure:
+    """Shares as numbers on tiles; ``full`` is the share of the full colour."""
     text = [["" if share is None else f"{share:.0%}" for share in row] for row in z]
     data = {
         "type": "heatmap", "x": list(x), "y": list(y), "z": [list(row) for row in z], "text": text,
         "texttemplate": "%{text}", "hovertemplate": hover, "hoverongaps": False, "showscale": False,
-        "colorscale": [[0.0, "#f7f9fb"], [1.0, "#0072b2"]], "zmin": 0.0, "zmax": 1.0, "xgap": 2, "ygap": 2,
+        "colorscale": [[0.0, "#f7f9fb"], [1.0, "#0072b2"]], "zmin": 0.0, "zmax": full, "xgap": 2, "ygap": 2,
     }  # fmt: skip
     axis = {"type": "category", "side": "bottom", "automargin": True, "showgrid": False}
     layout = {"height": _FRAME + 28 * len(y), "xaxis": axis, "yaxis": _category_axis(y)}
@@ -248,7 +253,9 @@ def slice_figure(
     axis = {"title": {"text": parameter.name}, "type": parameter.scale, "nticks": 5, "tickangle": 0}
     if parameter.scale == "log":
         decades = math.log10(max(xs) / min(xs))
-        axis |= {"dtick": max(1, math.ceil(decades / 4)), "exponentformat": "e"}
+        axis["exponentformat"] = "e"
+        if decades >= 1:  # within a decade plotly finds better ticks
+            axis["dtick"] = math.ceil(decades / 4)
     if parameter.scale == "category":
         axis["categoryorder"] = "category ascending"
     return {"data": data, "layout": {"height": 220, "xaxis": axis, "yaxis": {"title": {"text": "score"}}}}

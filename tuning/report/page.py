@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
+from ..entry_yaml import entry_yaml
 from ..files import write_atomically
 from ..ranking_file import Ranking, read_ranking
 from . import figures
@@ -34,7 +34,7 @@ def write_report(folder: Path) -> Path:
     missing = ""
     trials: dict[tuple[str, str], TunedPair] = {}
     try:
-        trials = read_trials(folder, ranking["protocol"])
+        trials = read_trials(folder, ranking["protocol"], _pairs(ranking))
     except OSError as error:  # the ranking does not need the trials, and they can be written again
         missing = str(error)
     path = folder / "report.html"
@@ -48,6 +48,12 @@ def write_report(folder: Path) -> Path:
     return path
 
 
+def _pairs(ranking: Ranking) -> list[tuple[str, str]]:
+    """Every (algorithm, environment) in the study's order."""
+    env_ids = ranking["ranking"][0]["scores"]  # the protocol has them in the order of the alphabet
+    return [(algorithm, env_id) for algorithm in ranking["protocol"]["algorithms"] for env_id in env_ids]
+
+
 def render(ranking: Ranking, trials: Mapping[tuple[str, str], TunedPair], missing: str = "") -> str:
     """The page.
 
@@ -56,14 +62,14 @@ def render(ranking: Ranking, trials: Mapping[tuple[str, str], TunedPair], missin
     :param missing: why there are no trials; empty when there are
     """
     lines, protocol = ranking["ranking"], ranking["protocol"]
-    env_ids = list(lines[0]["scores"])  # in the study's order
+    env_ids = list(dict.fromkeys(env_id for _, env_id in _pairs(ranking)))
     styles = looks(protocol["algorithms"])  # in the study's order: a colour does not depend on who won
     places = [(str(index), env_id) for index, env_id in enumerate(env_ids)]
     drawn = _figures(ranking, styles, places) | _importances(trials, places)
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_part), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"estimate": _estimate, "number": _number, "raw": _raw, "yaml": _yaml}
+    environment.filters |= {"estimate": _estimate, "number": _number, "raw": _raw, "yaml": entry_yaml}
     return environment.get_template("report.html.j2").render(
         **{name: ranking[name] for name in _CONTENT},
         lines=lines,
@@ -163,7 +169,3 @@ def _number(value: float | None, form: str = ",.0f") -> str:
 
 def _raw(value: float | None) -> str:
     return "–" if value is None else f"{value:.6g}"
-
-
-def _yaml(content: Any) -> str:
-    return yaml.safe_dump(content, sort_keys=False, default_flow_style=False).rstrip()

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from ..entry_yaml import entry_yaml
 from ..search_space import SHARED
 from ..study import Study
 
@@ -24,7 +23,7 @@ def study_yaml(protocol: Mapping[str, Any], env_ids: Sequence[str]) -> str:
         }
         for env_id in env_ids
     }
-    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+    return entry_yaml(content)
 
 
 def _own_scale(scale: Mapping[str, Any]) -> dict[str, float]:

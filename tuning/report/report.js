@@ -34,7 +34,7 @@ function template() {
 }
 
 function draw(place, figure) {
-  const small = narrow.matches && !onPaper;
+  const small = (narrow.matches && !onPaper) || place.closest(".grid") !== null;
   const layout = {
     template: template(),
     margin: { l: 8, r: 12, t: small || onPaper ? 22 : 42, b: 8 },
@@ -44,7 +44,7 @@ function draw(place, figure) {
     dragmode: small ? false : "zoom",
     ...figure.layout,
   };
-  if (onPaper) layout.width = place.closest(".grid") ? PRINT_WIDTH / 3 - 12 : PRINT_WIDTH;
+  if (onPaper) layout.width = PRINT_WIDTH / (place.closest(".grid") ? 3.2 : place.closest(".pair") ? 2.15 : 1);
   const config = {
     responsive: !onPaper, displaylogo: false, displayModeBar: small ? false : "hover",
     modeBarButtons: [["toImage", "resetScale2d"]],

@@ -1,17 +1,17 @@
 """What Optuna knows of a study: every finished trial, and which hyperparameters mattered."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from ..protocol import protocol_digest
-from ..trial_log import open_storage, storage_errors
+from ..study_db import open_read_only
+from ..trial_log import storage_errors
 
 FEW_TRIALS = 10
 """Below this many finished trials an importance would be noise."""
@@ -48,28 +48,26 @@ class TunedPair:
     reason: str = ""
 
 
-def read_trials(folder: Path, protocol: Mapping[str, Any]) -> dict[tuple[str, str], TunedPair]:
-    """Finished trials by (algorithm, environment), in the study's order; nothing is written.
+def read_trials(
+    folder: Path, protocol: Mapping[str, Any], pairs: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], TunedPair]:
+    """Finished trials by (algorithm, environment); nothing is written.
 
     :param folder: of the study's results, with its ``study.db``
     :param protocol: of the study
+    :param pairs: the (algorithm, environment) that are wanted
     :raises OSError: there is no ``study.db``, or it is damaged
     """
-    path = (folder / "study.db").resolve()
-    if not path.is_file():
-        raise OSError(f"{folder} has no study.db: the study kept its trials in another storage")
-    url = f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true"
+    storage = open_read_only(folder)
     prefix = f"{protocol['study']}-{protocol_digest(dict(protocol))}"
-    with storage_errors(str(path)):
-        storage = open_storage(url)
+    with storage_errors(str(folder / "study.db")):
         known = set(optuna.get_all_study_names(storage))
-        pairs = {}
-        for algorithm in protocol["algorithms"]:
-            for env_id in protocol["environments"]:
-                name = f"{prefix}/{algorithm}/{env_id}"
-                if name in known:
-                    pairs[algorithm, env_id] = _tuned_pair(optuna.load_study(study_name=name, storage=storage))
-    return {pair: tuned for pair, tuned in pairs.items() if tuned.values}
+        tuned = {
+            (algorithm, env_id): _tuned_pair(optuna.load_study(study_name=name, storage=storage))
+            for algorithm, env_id in pairs
+            if (name := f"{prefix}/{algorithm}/{env_id}") in known
+        }
+    return {pair: trials for pair, trials in tuned.items() if trials.values}
 
 
 def _tuned_pair(study: optuna.Study) -> TunedPair:
