@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from families_helpers import class_of, make_masked_env, make_model
+from families_helpers import make_masked_env, make_model
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_with_masks
 from stable_baselines3.common.callbacks import BaseCallback
