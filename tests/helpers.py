@@ -153,7 +153,7 @@ def assert_same_run(ours: Run, theirs: Run) -> None:
     assert ours.model.num_timesteps == theirs.model.num_timesteps
     np.testing.assert_equal(ours.model._last_obs, theirs.model._last_obs)
     assert len(ours.logs) == len(theirs.logs)
-    assert "train/loss" in theirs.logs[-1]
+    assert any("train/loss" in dump for dump in theirs.logs), "nothing was trained"
     for our_dump, their_dump in zip(ours.logs, theirs.logs, strict=True):
         expected = {key: value for key, value in their_dump.items() if not key.startswith("time/")}
         np.testing.assert_equal({key: our_dump.get(key) for key in expected}, expected)
