@@ -103,7 +103,7 @@ def profile_figure(profiles: Mapping[str, Any], looks: Mapping[str, Look]) -> Fi
     for algorithm, profile in profiles["algorithms"].items():
         data += _line_with_band(algorithm, looks[algorithm], taus, profile)
     layout = {
-        "height": 420,
+        "height": 360,
         "xaxis": {"title": {"text": "normalised score τ"}},
         "yaxis": {"title": {"text": "share of runs above τ"}, "range": [-0.02, 1.02], "tickformat": ".0%"},
     }
@@ -123,7 +123,7 @@ def curve_figure(curves: Mapping[str, Any], scale: Mapping[str, Any], looks: Map
         if steps:
             data += _line_with_band(algorithm, looks[algorithm], steps, _banded_iqm(scores))
     layout = {
-        "height": 420,
+        "height": 330,
         "xaxis": {"title": {"text": "training steps"}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": "mean return"}},
         "shapes": [_level(scale["random"]), _level(scale["reference"])],
@@ -219,8 +219,8 @@ def importance_figure(importances: Mapping[str, Mapping[str, float]]) -> Figure:
 def _heatmap(
     *, x: Sequence[str], y: Sequence[str], z: Sequence[Sequence[float | None]], hover: str, full: float
 ) -> Figure:
-    """Shares as numbers on tiles; ``full`` is the share of the full colour."""
-    text = [["" if share is None else f"{share:.0%}" for share in row] for row in z]
+    """Shares in per cent on tiles, a blank for less than half of one; ``full`` is the share of the full colour."""
+    text = [["" if share is None or share < 0.005 else f"{100 * share:.0f}" for share in row] for row in z]
     data = {
         "type": "heatmap", "x": list(x), "y": list(y), "z": [list(row) for row in z], "text": text,
         "texttemplate": "%{text}", "hovertemplate": hover, "hoverongaps": False, "showscale": False,

@@ -77,7 +77,7 @@ def render(ranking: Ranking, trials: Mapping[tuple[str, str], TunedPair], missin
         figures=drawn,
         places=places,
         without_curve={env_id: _without_curve(ranking["curves"][env_id]) for env_id in env_ids},
-        unexplained=[(*pair, tuned.reason) for pair, tuned in trials.items() if tuned.reason],
+        unexplained=_unexplained(trials),
         slices=_slices(lines, trials, styles),
         missing=missing,
         checklist=checklist(ranking),
@@ -122,6 +122,15 @@ def _importances(trials: Mapping[tuple[str, str], TunedPair], places: Sequence[t
         if shares:
             drawn[f"importance-{place}"] = figures.importance_figure(shares)
     return drawn
+
+
+def _unexplained(trials: Mapping[tuple[str, str], TunedPair]) -> dict[str, str]:
+    """Why there is no importance -> for whom."""
+    pairs: dict[str, list[str]] = {}
+    for (algorithm, env_id), tuned in trials.items():
+        if tuned.reason:
+            pairs.setdefault(tuned.reason, []).append(f"{algorithm} on {env_id}")
+    return {reason: "all" if len(own) == len(trials) else ", ".join(own) for reason, own in pairs.items()}
 
 
 def _without_curve(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:

@@ -33,6 +33,13 @@ function template() {
   };
 }
 
+// Plotly takes the legend out of the figure's height; with many algorithms on a phone nothing would be left.
+function legendHeight(data, width) {
+  const names = data.filter((trace) => trace.showlegend !== false).map((trace) => trace.name ?? "");
+  const perRow = Math.max(1, Math.floor(width / (45 + 7 * Math.max(...names.map((name) => name.length)))));
+  return names.length ? 20 * Math.ceil(names.length / perRow) : 0;
+}
+
 function draw(place, figure) {
   const small = (narrow.matches && !onPaper) || place.closest(".grid") !== null;
   const layout = {
@@ -45,6 +52,7 @@ function draw(place, figure) {
     ...figure.layout,
   };
   if (onPaper) layout.width = PRINT_WIDTH / (place.closest(".grid") ? 3.2 : place.closest(".pair") ? 2.15 : 1);
+  layout.height += legendHeight(figure.data, layout.width ?? place.clientWidth);
   const config = {
     responsive: !onPaper, displaylogo: false, displayModeBar: small ? false : "hover",
     modeBarButtons: [["toImage", "resetScale2d"]],

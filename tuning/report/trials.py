@@ -75,9 +75,9 @@ def _tuned_pair(study: optuna.Study) -> TunedPair:
     values = [float(trial.value) for trial in trials if trial.value is not None]
     importances, reason = None, ""
     if len(values) < FEW_TRIALS:
-        reason = f"{len(values)} finished trials, {FEW_TRIALS} are needed"
+        reason = f"fewer than {FEW_TRIALS} finished trials"
     elif len(set(values)) == 1:
-        reason = "every trial has the same score"
+        reason = "only trials of one and the same score"
     else:
         importances = optuna.importance.get_param_importances(study)
     distributions = trials[0].distributions if trials else {}
