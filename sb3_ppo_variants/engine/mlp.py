@@ -1,20 +1,22 @@
 """Forward and backward pass of a multilayer perceptron, without autograd, on memory that arrays and tensors share.
 
-Each array has a tensor on the same memory, since NumPy and PyTorch have different strengths. On one core, in
-microseconds (AMD EPYC of the first generation, NumPy 2.4 with OpenBLAS, torch 2.13 with MKL):
+NumPy does almost all of it: on small arrays its calls cost a third of PyTorch's. On one core, in microseconds (NumPy
+2.4 with OpenBLAS, torch 2.13 with MKL; AMD EPYC of the fourth and of the first generation, with and without AVX-512):
 
-===========================  ======  =======
-operation                    NumPy   PyTorch
-===========================  ======  =======
-(1, 64) x (64, 64)                2        3
-(64, 64) x (64, 64)              28       20
-(4096, 256) x (256, 256)     45,000   16,000
-tanh of (64, 64)                 31       23
-===========================  ======  =======
+===========================  =====================  =====================
+.                            4th: NumPy, PyTorch    1st: NumPy, PyTorch
+===========================  =====================  =====================
+(1, 64) x (64, 64)               0.7         2.2          2           3
+(64, 64) x (64, 64)                8           8         28          20
+(4096, 256) x (256, 256)       5,700       8,600     45,000      16,000
+tanh of (64, 64)                 1.8          11         31          23
+===========================  =====================  =====================
 
-So what is large is PyTorch's.
+So only large products are PyTorch's, where the processor has no AVX-512. And where the bits count - of a continuous
+action, which decide what the environment does with it - the forward pass can be PyTorch's as a whole.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,9 +25,8 @@ import torch as th
 from sb3_ppo_variants.engine.activations import Activation, Shared
 from sb3_ppo_variants.engine.array_batch import FloatArray
 
-# Multiplications from which PyTorch's product is the faster one: its forward pass adds the bias in the same call
-_LARGE_FORWARD = 2**18
-_LARGE_BACKWARD = 2**20
+# Multiplications from which a product is PyTorch's
+_LARGE = math.inf if th.backends.cpu.get_cpu_capability() == "AVX512" else 2**20
 
 
 class Layer:
@@ -46,7 +47,6 @@ class Layer:
         bias_gradient: FloatArray,
         activation: Activation | None,
     ) -> None:
-        self.size = weight.size
         self.weight = weight
         self.weight_transposed = Shared(weight.T)
         self.bias = Shared(bias)
@@ -74,12 +74,10 @@ class MLP:
     Memory is allocated once per batch size and overwritten by the next pass of that size.
 
     :param layers: from input to output; the last one without activation
-    :param exact: whether the whole forward pass is PyTorch's, for the bits of the torch policy
     """
 
-    def __init__(self, layers: Sequence[Layer], *, exact: bool) -> None:
+    def __init__(self, layers: Sequence[Layer]) -> None:
         self._layers = list(layers)
-        self._exact = exact
         self._workspaces: dict[int, _Workspace] = {}
         self._input: FloatArray = np.empty(0)
 
@@ -89,20 +87,31 @@ class MLP:
         :param x: input, shape (batch, inputs)
         """
         workspace = self._workspace(len(x))
-        self._input = x
+        self._input = h = x
         for index, layer in enumerate(self._layers):
-            h = workspace.outputs[index]
-            z = h if layer.activation is None else workspace.pre_activations[index]
-            if self._exact or len(x) * layer.size >= _LARGE_FORWARD:
-                below = workspace.outputs[index - 1].tensor if index > 0 else th.from_numpy(x)
-                th.addmm(layer.bias.tensor, below, layer.weight_transposed.tensor, out=z.tensor)
-            else:
-                np.dot(
-                    workspace.outputs[index - 1].array if index > 0 else x, layer.weight_transposed.array, out=z.array
-                )
-                np.add(z.array, layer.bias.array, out=z.array)
+            below, output = h, workspace.outputs[index]
+            h = output.array
+            z = output if layer.activation is None else workspace.pre_activations[index]
+            _product(below, layer.weight_transposed.array, z.array)
+            np.add(z.array, layer.bias.array, z.array)
             if layer.activation is not None:
-                layer.activation.forward(z, h, self._exact)
+                layer.activation.forward(z, output)
+        return h
+
+    def forward_exactly(self, x: FloatArray) -> FloatArray:
+        """Return the output as :meth:`forward` does, with the bits of the torch policy; takes about twice as long.
+
+        :param x: input, shape (batch, inputs)
+        """
+        workspace = self._workspace(len(x))
+        below = th.from_numpy(x)
+        for index, layer in enumerate(self._layers):
+            output = workspace.outputs[index]
+            z = output if layer.activation is None else workspace.pre_activations[index]
+            th.addmm(layer.bias.tensor, below, layer.weight_transposed.tensor, out=z.tensor)
+            if layer.activation is not None:
+                layer.activation.exact(z, output)
+            below = output.tensor
         return workspace.outputs[-1].array
 
     def backward(self, gradient: FloatArray) -> None:
@@ -120,12 +129,13 @@ class MLP:
                 layer.activation.backward(
                     gradient, workspace.pre_activations[index].array, workspace.outputs[index].array
                 )
-            product = _large_product if len(gradient) * layer.size >= _LARGE_BACKWARD else np.dot
-            product(gradient.T, workspace.outputs[index - 1].array if index > 0 else self._input, layer.weight_gradient)
+            _product(
+                gradient.T, workspace.outputs[index - 1].array if index > 0 else self._input, layer.weight_gradient
+            )
             # A product with ones is a faster sum over the batch than a reduction along axis 0
             np.dot(workspace.ones, gradient, out=layer.bias_gradient)
             if index > 0:
-                gradient = product(gradient, layer.weight, workspace.gradients[index - 1])
+                gradient = _product(gradient, layer.weight, workspace.gradients[index - 1])
 
     def _workspace(self, batch_size: int) -> _Workspace:
         workspace = self._workspaces.get(batch_size)
@@ -134,6 +144,8 @@ class MLP:
         return workspace
 
 
-def _large_product(a: FloatArray, b: FloatArray, out: FloatArray) -> FloatArray:
+def _product(a: FloatArray, b: FloatArray, out: FloatArray) -> FloatArray:
+    if len(a) * b.size < _LARGE:
+        return np.dot(a, b, out=out)
     th.mm(th.from_numpy(a), th.from_numpy(b), out=th.from_numpy(out))
     return out

@@ -93,9 +93,11 @@ class NumpyEngine:
         self._actor_group = ParameterGroup([*_parameters(actor_modules), *log_std])
         self._critic_group = ParameterGroup(_parameters(critic_modules))
         self._head = _head(policy, self._actor_group)
+        self._actor = _mlp(actor_modules, self._actor_group)
+        self._critic = _mlp(critic_modules, self._critic_group)
         # The bits of a continuous action decide what the environment does with it
-        self._actor = _mlp(actor_modules, self._actor_group, exact=isinstance(self._head, DiagGaussianHead))
-        self._critic = _mlp(critic_modules, self._critic_group, exact=False)
+        is_continuous = isinstance(self._head, DiagGaussianHead)
+        self._choose = self._actor.forward_exactly if is_continuous else self._actor.forward
         self._actor_adam = Adam(self._actor_group)
         self._critic_adam = Adam(self._critic_group)
         self.dtype = self._actor_group.values.dtype
@@ -123,7 +125,7 @@ class NumpyEngine:
         :param observations: shape (environments, ...)
         """
         x = self._flat(observations)
-        actions, log_probs = self._head.sample(self._actor.forward(x))
+        actions, log_probs = self._head.sample(self._choose(x))
         values = self._critic.forward(x).copy()  # the workspace is overwritten by the next pass
         return actions, values, log_probs
 
@@ -366,7 +368,7 @@ def _parameters(modules: list[nn.Module]) -> list[nn.Parameter]:
     return [parameter for module in modules for parameter in module.parameters()]
 
 
-def _mlp(modules: list[nn.Module], group: ParameterGroup, *, exact: bool) -> MLP:
+def _mlp(modules: list[nn.Module], group: ParameterGroup) -> MLP:
     layers = []
     for index, module in enumerate(modules):
         if not isinstance(module, nn.Linear):
@@ -381,7 +383,7 @@ def _mlp(modules: list[nn.Module], group: ParameterGroup, *, exact: bool) -> MLP
                 activation=None if following is None else activation_of(following),
             )
         )
-    return MLP(layers, exact=exact)
+    return MLP(layers)
 
 
 def _head(policy: ActorCriticPolicy, group: ParameterGroup) -> Head:
