@@ -35,9 +35,11 @@ _PACKAGES = (
     "stable_baselines3",
     "sb3_contrib",
     "gymnasium",
+    "huggingface_hub",
     "huggingface_sb3",
     "optuna",
 )
+_HTTP_PACKAGES = ("httpx", "httpx2", "requests")  # what huggingface_hub has used so far
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Command:
     :param needs: modules that it needs late or does not declare; without them it stops before any work
     :param first_arguments: arguments before the user's
     :param films: whether it draws frames in memory
+    :param required: options that it crashes without, each in its short and its long form
     """
 
     help: str
@@ -60,9 +63,10 @@ class Command:
     needs: tuple[str, ...] = ()
     first_arguments: tuple[str, ...] = ()
     films: bool = False
+    required: tuple[tuple[str, str], ...] = ()
 
 
-_PLOTS = (workarounds.without_broken_rliable,)
+_PLOTS = (workarounds.without_broken_rliable, workarounds.figures_in_files)
 _PLOTS_NEED = ("seaborn", "matplotlib", "pandas", "scipy")
 
 COMMANDS: Mapping[str, Command] = {
@@ -91,7 +95,11 @@ COMMANDS: Mapping[str, Command] = {
     "record-training": Command(
         "Film an agent at every checkpoint of its training.",
         "record_training",
-        workarounds=(workarounds.own_subprocesses, workarounds.bundled_ffmpeg),
+        workarounds=(
+            workarounds.own_subprocesses,
+            workarounds.bundled_ffmpeg,
+            workarounds.absolute_output_folder,
+        ),
         needs=("moviepy", "imageio_ffmpeg"),
         films=True,
     ),
@@ -115,9 +123,21 @@ COMMANDS: Mapping[str, Command] = {
         needs=("requests", "pandas", "matplotlib"),
     ),
     "plot-train": Command("Plot training curves.", "plots.plot_train", "plot_train", _PLOTS, _PLOTS_NEED),
-    "all-plots": Command("Plot evaluations of several runs.", "plots.all_plots", "all_plots", _PLOTS, _PLOTS_NEED),
+    "all-plots": Command(
+        "Plot evaluations of several runs.",
+        "plots.all_plots",
+        "all_plots",
+        _PLOTS,
+        _PLOTS_NEED,
+        required=(("-a", "--algos"), ("-e", "--env"), ("-f", "--exp-folders")),
+    ),
     "plot-from-file": Command(
-        "Plot what all-plots saved.", "plots.plot_from_file", "plot_from_file", _PLOTS, _PLOTS_NEED
+        "Plot what all-plots saved.",
+        "plots.plot_from_file",
+        "plot_from_file",
+        _PLOTS,
+        _PLOTS_NEED,
+        required=(("-i", "--input"),),
     ),
 }
 
@@ -149,18 +169,26 @@ def run(name: str, arguments: Sequence[str]) -> None:
             f"{error}: rl_zoo3 evaluates the values of -params and --env-kwargs as Python, so text needs quotes "
             "inside the shell's, as in -params engine:\"'auto'\"."
         ) from error
-    except (*_USER_ERRORS, TypeError) as error:
+    except Exception as error:
         if not _is_about_input(error):
             raise
-        raise ValueError(f"{error}{_hint(name, arguments)}") from error
+        raise ValueError(f"{error}{_hint(name, arguments, error)}") from error
 
 
-def _hint(name: str, arguments: Sequence[str]) -> str:
-    """Say what is missing most often: these scripts of rl_zoo3 look into rl-trained-agents, its own models."""
+def _hint(name: str, arguments: Sequence[str], error: Exception) -> str:
+    """Say what is missing most often."""
+    message = str(error)
+    if type(error).__module__.partition(".")[0] in _HTTP_PACKAGES:
+        return " (the Hugging Face hub could not be reached)"
     options = {"enjoy": "-f", "record-video": "-f", "record-training": "-f", "benchmark": "--log-dir"}
-    if name not in options or any(argument.startswith(("-f", "--f", "--log-dir")) for argument in arguments):
-        return ""
-    return f" (what ppo-variants train saved is in logs: add {options[name]} logs)"
+    if name in options and not any(argument.startswith(("-f", "--f", "--log-dir")) for argument in arguments):
+        # These scripts of rl_zoo3 look into rl-trained-agents, its own models
+        return f" (what ppo-variants train saved is in logs: add {options[name]} logs)"
+    if "empty sequence" in message:  # max() of rl_zoo3.plots
+        return " (it needs two runs or more of each algorithm on each environment in what all-plots saved)"
+    if message.startswith("No model found"):
+        return " (did its run stop before it saved one? --exp-id N chooses another run)"
+    return ""
 
 
 def _call(command: Command) -> None:
@@ -183,6 +211,9 @@ def _check_options(command: Command, arguments: Sequence[str]) -> None:
     """Refuse what rl_zoo3 answers with all of its algorithms or a missing file, or MuJoCo by ending the process."""
     from rl_zoo3 import ALGOS
 
+    for names in command.required:
+        if not any(argument.startswith(names) for argument in arguments) and not {"-h", "--help"} & {*arguments}:
+            raise ValueError(f"{sys.argv[0].removeprefix('ppo-variants ')} needs {' or '.join(names)}; -h explains it.")
     parser = argparse.ArgumentParser(add_help=False, prog=sys.argv[0])
     parser.add_argument("--algo")
     parser.add_argument("--env")
@@ -213,7 +244,9 @@ def _is_about_input(error: Exception) -> bool:
     raised_in = next((package for package in reversed(packages) if package != "importlib"), "")
     if isinstance(error, TypeError):  # gymnasium's, where an environment does not know an argument of --env-kwargs
         return frames[-1].get("__name__") == "gymnasium.envs.registration"
-    return bool(str(error)) and raised_in in _PACKAGES
+    if type(error).__module__.partition(".")[0] in _HTTP_PACKAGES:  # no network
+        return True
+    return isinstance(error, _USER_ERRORS) and bool(str(error)) and raised_in in _PACKAGES
 
 
 def _is_evaluated_text(traceback: TracebackType | None) -> bool:

@@ -50,7 +50,7 @@ class ExperimentManager(ZooExperimentManager):
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read the entry of the environment, then a trial's values, then the command line's."""
-        if self.trial_id is not None and self.storage and self.study_name:
+        if self.trial_id is not None:
             self._take_trial(self.trial_id)
         try:
             hyperparams, saved_hyperparams = super().read_hyperparameters()
@@ -64,17 +64,20 @@ class ExperimentManager(ZooExperimentManager):
 
         rl_zoo3 2.9 ignores ``--trial-id 0``, and its converters do not know the entry that a trial was sampled around.
         """
-        assert self.storage is not None
-        assert self.study_name is not None
+        if not self.storage or not self.study_name:
+            raise ValueError(f"--trial-id {trial_id} needs --storage and --study-name, to say of which study.")
         self.trial_id = None
+        try:
+            params = self.load_trial(self.storage, self.study_name, trial_id, convert=self.algo not in ALGORITHMS)
+        except LookupError as error:  # IndexError of the list of trials, KeyError of the study
+            raise ValueError(f"{self.storage} has no study {self.study_name} with a trial {trial_id}.") from error
         if self.algo in ALGORITHMS:
             with redirect_stdout(io.StringIO()):  # the entry without the trial is nobody's news
                 _, entry = super().read_hyperparameters()
                 hyperparams = copy.copy(self)._preprocess_hyperparams(copy.deepcopy(dict(entry)))[0]
-            params = self.load_trial(self.storage, self.study_name, trial_id, convert=False)
             values = tuning_space(self.algo, entry | _dictionaries(hyperparams), self.n_timesteps).entry(params)
         else:
-            values = self.load_trial(self.storage, self.study_name, trial_id)
+            values = params
         print(f"Loaded trial {trial_id} of study {self.study_name}")
         typed = dict(self.custom_hyperparams or {})
         if isinstance(typed.get("policy_kwargs"), dict):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -74,6 +75,55 @@ def bundled_ffmpeg() -> Iterator[None]:
 
     with _replaced(os, "system", system):
         yield
+
+
+@contextmanager
+def absolute_output_folder() -> Iterator[None]:
+    """Give record_training the whole path of its output folder.
+
+    rl_zoo3 2.9 tells ffmpeg of films in ``folder`` by a list that lies in it, where ``folder/film`` means another file.
+    """
+    flags = ("-o", "--output-folder")
+    arguments = ["", *(word for argument in sys.argv for word in _flag_and_value(argument, flags))]
+    sys.argv = [os.path.abspath(argument) if before in flags else argument for before, argument in pairwise(arguments)]
+    yield
+
+
+def _flag_and_value(argument: str, flags: tuple[str, ...]) -> list[str]:
+    flag, equals, value = argument.partition("=")
+    return [flag, value] if equals and flag in flags else [argument]
+
+
+@contextmanager
+def figures_in_files() -> Iterator[None]:
+    """Save the figures of rl_zoo3.plots where no window can open, and stop where they are empty.
+
+    rl_zoo3 2.9 draws them, shows nothing, says nothing, and most of its plots have no option for a file.
+    """
+    from matplotlib import pyplot as plt
+
+    show = plt.show
+
+    def save() -> None:
+        figures = {plt.figure(number).get_label() or number: plt.figure(number) for number in plt.get_fignums()}
+        if not any(axes.has_data() for figure in figures.values() for axes in figure.axes):
+            raise ValueError(
+                "There is nothing to plot: are there runs of this algorithm and environment in the folder, and enough "
+                "episodes for plot-train's window (-w)?"
+            )
+        if plt.get_backend().lower() != "agg":
+            return show()
+        for label, figure in figures.items():
+            path = f"{re.sub(r'[^A-Za-z0-9]+', '-', str(label)).strip('-').lower()}.png"
+            figure.savefig(path)
+            print(f"Saved {path}, since no window can open here")
+        return None
+
+    with _replaced(plt, "show", save):
+        try:
+            yield
+        finally:
+            plt.close("all")
 
 
 @contextmanager

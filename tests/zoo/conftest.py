@@ -19,7 +19,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 @pytest.fixture(scope="session")
 def cartpole_logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of logs with one run of adaptive_clip_ppo on CartPole-v1: checkpoints, evaluations, best model."""
+    """Return a folder of logs with a run of adaptive_clip_ppo on CartPole-v1, with checkpoints and best model."""
     folder = tmp_path_factory.mktemp("cartpole") / "logs"
     options = ["-n", 512, "--save-freq", 256, "--eval-freq", 256, "--eval-episodes", 2, "--seed", 1, "-f", folder]
     command("train", "--algo", "adaptive_clip_ppo", "--env", "CartPole-v1", *options)

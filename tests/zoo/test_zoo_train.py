@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 from zoo_helpers import TESTS, command, refusal
 
-from sb3_ppo_variants import AdaptiveClipPPO, ClipPPO, MaskableRecurrentSPO, SPO, RecurrentClipPPO
+from sb3_ppo_variants import SPO, AdaptiveClipPPO, ClipPPO, MaskableRecurrentSPO, RecurrentClipPPO
 from sb3_ppo_variants.experiment import registered_entry
 from sb3_ppo_variants.zoo.manager import ExperimentManager
 

@@ -1,4 +1,4 @@
-"""What the tests of rl_zoo3's commands share. They run the commands in this process: importing rl_zoo3 takes seconds."""
+"""What the tests of rl_zoo3's commands share. They run in this process, because importing rl_zoo3 takes seconds."""
 
 import sys
 from pathlib import Path

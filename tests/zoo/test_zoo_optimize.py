@@ -1,0 +1,195 @@
+"""optimize: the harness' space on rl_zoo3's optimiser, trials that can be trained again, failures called failures."""
+
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
+from rl_zoo3.utils import get_saved_hyperparams
+from sb3_ppo_variants.tuning.search_space import TuningSpace
+from zoo_helpers import TESTS, command, refusal
+
+from sb3_ppo_variants import SPO, KLStopPPO
+from sb3_ppo_variants.registry import FAMILIES, VARIANTS, constructor_parameters, get_algorithm
+from sb3_ppo_variants.zoo import register
+
+STORAGE = ["--storage", "sqlite:///study.db", "--study-name", "study"]
+FEW = ["-n", 256, "--eval-episodes", 1, "--no-optim-plots", "--seed", 1, "--n-evaluations", 1]
+
+
+def optimize(algo: str, *arguments: object, trials: int = 1, env: str = "CartPole-v1") -> optuna.Study:
+    command("optimize", "--algo", algo, "--env", env, *FEW, "--n-trials", trials, *STORAGE, *arguments)
+    return optuna.load_study(storage=STORAGE[1], study_name="study")
+
+
+def train_trial(algo: str, number: int, *arguments: object) -> Any:
+    trial = ["--trial-id", number, *STORAGE]
+    command("train", "--algo", algo, "--env", "CartPole-v1", "-n", 64, "--eval-freq", -1, *trial, *arguments)
+    return get_algorithm(algo).cls.load(f"logs/{algo}/CartPole-v1_2/CartPole-v1.zip")
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Return the arguments that SPO is built with."""
+    calls = []
+    original = SPO.__init__
+
+    def init(self: SPO, *arguments: Any, **keywords: Any) -> None:
+        if "learning_rate" in keywords:
+            calls.append(keywords)
+        original(self, *arguments, **keywords)
+
+    monkeypatch.setattr(SPO, "__init__", init)
+    return calls
+
+
+@pytest.mark.parametrize("algo", [*VARIANTS, "maskable_spo", "recurrent_espo", "maskable_recurrent_trgppo"])
+def test_a_trial_is_sampled_from_the_harness_space(algo: str) -> None:
+    register()
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
+    arguments = HYPERPARAMS_SAMPLER[algo](trial, 1, 1, {})
+    space = TuningSpace(get_algorithm(algo), {}, 2**20)
+    assert trial.distributions.keys() == space.parameters.keys()
+    for name, parameter in space.parameters.items():
+        asked = optuna.create_study().ask()
+        parameter.suggest(asked, name)
+        assert trial.distributions[name] == asked.distributions[name], name
+    assert arguments.keys() <= constructor_parameters(get_algorithm(algo).cls).keys()
+
+
+def test_every_id_has_a_sampler() -> None:
+    register()
+    assert {*VARIANTS, *FAMILIES} <= HYPERPARAMS_SAMPLER.keys()
+
+
+def test_trials_run_and_are_reported() -> None:
+    study = optimize("spo", trials=2)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
+    assert all(trial.value >= 8 for trial in study.trials)
+    assert study.trials[0].params.keys() == TuningSpace(get_algorithm("spo"), {}, 256).parameters.keys()
+    (report,) = Path("logs/spo").glob("report_*.csv")
+    assert len(report.read_text().splitlines()) == 3
+    with report.with_suffix(".pkl").open("rb") as file:
+        assert len(pickle.load(file).trials) == 2  # noqa: S301
+
+
+def test_the_zoos_algorithms_keep_the_zoos_space() -> None:
+    study = optimize("ppo", "-params", "n_envs:1")
+    assert "one_minus_gae_lambda" in study.trials[0].params
+
+
+def test_the_first_trial_is_trained_again_as_it_was(built: list[dict[str, Any]]) -> None:
+    study = optimize("spo", "-params", "policy_kwargs:dict(ortho_init=False)")
+    model = train_trial("spo", 0, "-params", "policy_kwargs:dict(ortho_init=False)")
+    params = study.trials[0].params
+    sampled, trained = built
+    assert model.gae_lambda == params["gae_lambda"]
+    assert model.gamma == 1 - params["one_minus_gamma"]
+    assert trained["policy_kwargs"] == sampled["policy_kwargs"]
+    assert sampled["policy_kwargs"]["ortho_init"] is False
+    assert sampled["policy_kwargs"]["net_arch"]["pi"] == [2 ** params["log2_net_width"]] * 2
+    same = (trained.keys() & sampled.keys()) - {"env", "learning_rate", "seed", "verbose", "device", "tensorboard_log"}
+    assert {"n_steps", "batch_size", "n_epochs", "clip_range"} <= same
+    for name in same - {"clip_range"}:
+        assert trained[name] == sampled[name], name
+    for name in ("learning_rate", "clip_range"):
+        assert trained[name](0.5) == _at_half(sampled[name])
+    saved, _ = get_saved_hyperparams("logs/spo/CartPole-v1_2/CartPole-v1")
+    assert saved["gae_lambda"] == params["gae_lambda"]
+
+
+def _at_half(value: Any) -> float:
+    return value(0.5) if callable(value) else value
+
+
+def test_the_command_line_rules_over_a_trial() -> None:
+    optimize("spo")
+    model = train_trial("spo", 0, "-params", "gae_lambda:0.123", "policy_kwargs:dict(ortho_init=False)")
+    assert model.gae_lambda == 0.123
+    assert model.policy_kwargs["ortho_init"] is False
+    assert "net_arch" in model.policy_kwargs
+
+
+def test_normalisation_has_the_sampled_gamma(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sb3_ppo_variants.zoo.manager import ZooExperimentManager
+
+    gammas = []
+    original = ZooExperimentManager._maybe_normalize
+
+    def maybe_normalize(self: Any, env: Any, eval_env: bool) -> Any:
+        env = original(self, env, eval_env)
+        gammas.append(getattr(env, "gamma", None))
+        return env
+
+    monkeypatch.setattr(ZooExperimentManager, "_maybe_normalize", maybe_normalize)
+    study = optimize("spo", "-params", "normalize:True", "gamma:0.5", trials=4)
+    expected = [1 - trial.params["one_minus_gamma"] if trial.params["normalize"] else None for trial in study.trials]
+    assert any(gamma is None for gamma in expected)
+    assert any(gamma is not None for gamma in expected)
+    assert gammas[1::2] == expected  # after the environment that tells the spaces: training and evaluation per trial
+
+
+def test_a_trial_that_breaks_numerically_failed_and_is_not_pruned() -> None:
+    arguments = [*FEW, "--n-trials", 2, *STORAGE, "-params", "vf_coef:float('nan')"]
+    assert "No trials are completed" in refusal("optimize", "--algo", "spo", "--env", "CartPole-v1", *arguments)
+    study = optuna.load_study(storage=STORAGE[1], study_name="study")
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL"]
+
+
+def test_an_infinite_score_is_not_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([(math.inf, 0.0), (1.0, 0.0)])
+
+    def evaluate(*arguments: Any, **keywords: Any) -> Any:
+        score, _ = next(scores)
+        return [score], [1]
+
+    monkeypatch.setattr("stable_baselines3.common.callbacks.evaluate_policy", evaluate)
+    study = optimize("spo", trials=2)
+    assert study.best_trial.number == 1
+
+
+def test_a_fall_of_an_own_parameter_does_not_overrule_its_sampled_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    original = KLStopPPO.train
+
+    def train(self: KLStopPPO) -> None:
+        seen.append(self.max_kl)
+        original(self)
+
+    monkeypatch.setattr(KLStopPPO, "train", train)
+    study = optimize("kl_stop_ppo", "-params", "max_kl:'lin_0.4'")
+    assert set(seen) == {study.trials[0].params["max_kl"]}
+
+
+def test_masks_reach_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(TESTS)
+    study = optimize("maskable_clip_ppo", "--gym-packages", "masked_env", env="OneValidAction-v0")
+    assert study.trials[0].value == 10
+
+
+@pytest.mark.parametrize("study", [["--study-name", "other"], []])
+def test_a_trial_that_is_not_there(study: list[str]) -> None:
+    optimize("spo")
+    where = ["--storage", STORAGE[1], *(study or ["--study-name", "study"])]
+    message = refusal("train", "--algo", "spo", "--env", "CartPole-v1", "--trial-id", 7, *where)
+    assert "has no study" in message
+    assert "trial 7" in message
+
+
+def test_a_trial_of_no_study() -> None:
+    assert "--storage" in refusal("train", "--algo", "spo", "--env", "CartPole-v1", "--trial-id", 0)
+
+
+def test_values_of_a_trial_become_an_entry_that_can_be_read_again() -> None:
+    optimize("spo")
+    train_trial("spo", 0)
+    saved, _ = get_saved_hyperparams("logs/spo/CartPole-v1_2/CartPole-v1")
+    entry = {key: value for key, value in saved.items() if key not in ("normalize_kwargs",)}
+    Path("mine.yml").write_text(yaml.safe_dump({"CartPole-v1": entry}))
+    command("train", "--algo", "spo", "--env", "CartPole-v1", "--conf-file", "mine.yml", "-n", 64, "--eval-freq", -1)
+    first, second = (SPO.load(f"logs/spo/CartPole-v1_{number}/CartPole-v1.zip") for number in (2, 3))
+    assert (first.n_steps, first.gae_lambda) == (second.n_steps, second.gae_lambda)
