@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 _CORE = ("torch", "stable_baselines3", "sb3_contrib", "gymnasium", "numpy", "typer", "rich", "yaml")
 _EXTRAS = {
     "tuning": ("optuna", "scipy", "pydantic", "pebble", "plotly", "jinja2"),
-    "zoo": ("rl_zoo3.train", "requests", "pandas", "seaborn", "scipy", "moviepy", "imageio_ffmpeg", "pygame"),
+    "zoo": (
+        "rl_zoo3.train",
+        "huggingface_sb3",
+        "requests",
+        "pandas",
+        "matplotlib",
+        "seaborn",
+        "scipy",
+        "moviepy",
+        "imageio_ffmpeg",
+        "pygame",
+    ),
     "dask": ("distributed",),
     "mujoco": ("mujoco",),
     "box2d": ("Box2D",),
@@ -25,6 +36,10 @@ _OTHERS = {
     "MiniGrid": (("minigrid",), "pip install minigrid"),
     "TensorBoard": (("tensorboard",), "pip install tensorboard"),
     "progress bars": (("tqdm",), "pip install tqdm"),
+    "train --track": (("wandb",), "pip install wandb"),
+    "optimize --sampler auto": (("optunahub",), "pip install optunahub"),
+    # rliable 1.2 imports arch, which breaks under pandas 3
+    "plot-from-file -r": (("rliable.library",), 'pip install rliable "arch<8" "pandas<3"'),
 }
 
 
@@ -49,7 +64,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Try every import, and whether rl_zoo3 takes the variants."""
+    """Try every import, whether rl_zoo3 takes the variants, and whether MuJoCo can draw."""
     findings = [_try_import("core", module) for module in _CORE]
     for extra, modules in _EXTRAS.items():
         findings += [_try_import(extra, module, f'pip install "sb3-ppo-variants[{extra}]"') for module in modules]
@@ -57,6 +72,8 @@ def examine() -> list[Finding]:
         findings += [_try_import(purpose, module, install) for module in modules]
     if not any(finding.problem for finding in findings if finding.module == "rl_zoo3.train"):
         findings.append(_try_registration())
+    if not any(finding.problem for finding in findings if finding.module == "mujoco"):
+        findings.append(_try_drawing())
     return findings
 
 
@@ -101,12 +118,13 @@ def _try_import(purpose: str, module: str, install: str | None = None) -> Findin
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name == top and install is not None:
+        if error.name in (top, module) and install is not None:
             return Finding(purpose, module, None, "not installed", install)
         return _broken(purpose, module, error, install or "pip install --upgrade sb3-ppo-variants")
     except Exception as error:
         distribution = (_distributions().get(top) or [top])[0]
-        return _broken(purpose, module, error, f"pip install --upgrade --force-reinstall {distribution}")
+        reinstall = f"pip install --upgrade --force-reinstall {distribution}"
+        return _broken(purpose, module, error, _OTHERS[purpose][1] if purpose in _OTHERS else reinstall)
     return Finding(purpose, module, _version(module))
 
 
@@ -119,6 +137,15 @@ def _try_registration() -> Finding:
     except Exception as error:
         return _broken(purpose, module, error, 'pip install --upgrade "sb3-ppo-variants[zoo]"')
     return Finding(purpose, module, None)
+
+
+def _try_drawing() -> Finding:
+    from sb3_ppo_variants.zoo import rendering
+
+    drawn_by = "display" if rendering.has_display() else rendering.off_screen_renderer()
+    if drawn_by is None:
+        return Finding("films", "MuJoCo off screen", None, "nothing draws", rendering.MEND)
+    return Finding("films", "MuJoCo off screen", drawn_by)
 
 
 def _broken(purpose: str, module: str, error: Exception, mend: str) -> Finding:

@@ -6,6 +6,11 @@ import sys
 
 import gymnasium as gym
 
+MEND = (
+    "without a display MuJoCo draws by EGL or OSMesa, and neither works: type apt-get install libegl1 libegl-mesa0, "
+    "or apt-get install libosmesa6 and export MUJOCO_GL=osmesa."
+)
+
 _DRAW = "import mujoco; context = mujoco.GLContext(8, 8); context.make_current(); context.free()"
 _PROBE_SECONDS = 60
 
@@ -34,14 +39,8 @@ def prepare_film(env_id: str | None) -> None:
         return
     renderer = off_screen_renderer()
     if renderer is None:
-        raise ValueError(f"{env_id} cannot be filmed here. {MEND}")
+        raise ValueError(f"{env_id} cannot be filmed here: {MEND}")
     os.environ["MUJOCO_GL"] = renderer
-
-
-MEND = (
-    "MuJoCo has no display, and neither EGL nor OSMesa draws without one: type apt-get install libegl1 libegl-mesa0, "
-    "or apt-get install libosmesa6 and export MUJOCO_GL=osmesa."
-)
 
 
 def has_display() -> bool:
