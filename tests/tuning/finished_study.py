@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from sb3_ppo_variants.tuning.cell import Cell, CellResult, CurvePoint
+from sb3_ppo_variants.tuning.cell import Cell, CellResult, CurvePoint, failed_result, package_versions
 from sb3_ppo_variants.tuning.coordinator import Coordinator
 from sb3_ppo_variants.tuning.normalisation import scale_of
 from sb3_ppo_variants.tuning.protocol import protocol_digest, protocol_of, study_seeds
@@ -56,7 +56,7 @@ def finished(
 
     def run(cell: Cell) -> CellResult:
         fails = (cell.algorithm, cell.environment) == failing and cell.seed == first_test_seed
-        return CellResult(status="failed", reason=REASON) if fails else made_up(cell, algorithms.index(cell.algorithm))
+        return failed_result(REASON) if fails else made_up(cell, algorithms.index(cell.algorithm))
 
     Coordinator(tracks, store, Threads(slots=8), Recorder(), run=run).run()
     write_results(folder, make_ranking(tracks, protocol, study.seed), tracks)
@@ -77,5 +77,5 @@ def made_up(cell: Cell, place: int) -> CellResult:
         points.append(CurvePoint(steps=round(cell.steps * share), seconds=10 * share + place, score=score))
     return CellResult(
         status="ok", score=points[-1].score, returns=(points[-1].score,), curve=tuple(points), steps=cell.steps,
-        seconds=points[-1].seconds, versions={"python": "3"},
+        seconds=points[-1].seconds, versions=package_versions(),
     )  # fmt: skip
