@@ -34,7 +34,7 @@ bench: setup ## speed against SB3, sb3-contrib and SBX; where the time goes; tri
 	$(BIN)/python benchmarks/profile_engine.py
 	$(BIN)/python benchmarks/study.py
 
-mutants: setup ## break the package in some forty places, one at a time: a test must fail each time (minutes)
+mutants: setup ## break the package in some ninety places, one at a time: a test must fail each time (half an hour)
 	$(BIN)/python tests/mutants.py
 
 # mypy cannot map a directory to a package, as setuptools does: it is shown a tree of links in which
