@@ -23,7 +23,8 @@ class AdaptiveClip(UpdateLoop):
         d > 1.5 desired_kl: clip range / clip_factor;    d < desired_kl / 1.5: clip range * clip_factor
 
     and in between it stays, always within [clip_range_min, clip_range_max]. Logged as ``train/clip_range`` (the
-    one in force during the update) and ``train/kl``. It survives saving and loading.
+    one in force during the update) and ``train/kl``. It survives saving and loading; to change it in between, set the
+    attribute ``adapted_clip_range``.
 
     This is this package's own construction: no published method that controls the clip range by measured KL is known.
     It mirrors the KL-adaptive learning rate (AdaptiveLRPPO); defaults and bounds are our choice.

@@ -39,8 +39,8 @@ class AdaptiveLR(UpdateLoop):
     where the two balance, so d passes through ``desired_kl`` on the way and ends above it: at about 2.5 times it with
     ten epochs if d grows linearly. With "rollout" ``desired_kl`` is the KL of the whole update.
 
-    Logs ``train/learning_rate``, the rate at the start of the update. The rate survives saving and loading, and takes
-    the place of SB3's schedule.
+    Logs ``train/learning_rate``, the rate at the start of the update. The rate takes the place of SB3's schedule and
+    survives saving and loading; to change it in between, set the attribute ``adapted_learning_rate``.
 
     Heess et al. steer the coefficient of a KL penalty by this rule; applied to the learning rate it is found in code
     alone. We follow rsl_rl, numbers included, except in ``adapt_every``: it adapts at every minibatch (few and large
