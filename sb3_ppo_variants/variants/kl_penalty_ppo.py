@@ -28,8 +28,8 @@ class KLPenalty(UpdateLoop):
 
     and in between it stays, always within [kl_coef_min, kl_coef_max]. Logged as ``train/kl_coef`` (the one in force
     during the update) and ``train/kl``. It survives saving and loading; to change it in between, set the attribute
-    ``adapted_kl_coef``. ``clip_range`` only serves ``train/clip_fraction``. With ``kl_coef=0`` nothing limits the step: bit for bit SB3's PPO with a clip range that
-    nothing reaches.
+    ``adapted_kl_coef``. ``clip_range`` only serves ``train/clip_fraction``. With ``kl_coef=0`` nothing limits the step:
+    bit for bit SB3's PPO with a clip range that nothing reaches.
 
     The rule and its numbers are the paper's; the implementations differ from it and from each other (joschu/modular_rl:
     band 1.3 and 0.7, factor 1.5, and a penalty on the KL beyond twice the target; RLlib: band 2, factors 1.5 and 0.5;
