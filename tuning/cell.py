@@ -126,6 +126,24 @@ def package_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
+def require_same_versions(cell: Cell, result: CellResult) -> None:
+    """Refuse a result that other package versions gave: it belongs to another ranking.
+
+    :param cell: what was run
+    :param result: from a worker, or from disk
+    :raises ValueError: the versions differ from those of this process; the message says which
+    """
+    here, there = package_versions(), result.versions
+    names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
+    if names:
+        packages = ", ".join(f"{name} {there.get(name, 'unknown')} instead of {here.get(name)}" for name in names)
+        raise ValueError(
+            f"{cell.algorithm} on {cell.environment}, seed {cell.seed}, was run with {packages}: results of different "
+            f"versions are not ranked together. Give every worker the same packages; if {cell.key}.json is in the "
+            "folder of cells, remove it"
+        )
+
+
 def failed_result(reason: str, *, seconds: float = 0.0) -> CellResult:
     """The record of a run that gave no score.
 

@@ -14,7 +14,7 @@ from concurrent import futures
 from itertools import count
 from typing import Protocol
 
-from .cell import Cell, CellResult, failed_result, run_cell
+from .cell import Cell, CellResult, failed_result, require_same_versions, run_cell
 from .executor import CellExecutor, MemoryLimitError, WorkerDiedError
 from .store import CellStore
 from .track import Request, Track, Trial
@@ -65,6 +65,7 @@ class Coordinator:
     def run(self) -> None:
         """Return when every test run of every track has its result.
 
+        :raises ValueError: a result was made with other package versions
         :raises OSError: results cannot be written
         :raises concurrent.futures.BrokenExecutor: no worker can be kept alive
         """
@@ -85,6 +86,7 @@ class Coordinator:
         if key not in self._waiting:
             known = self.store.read(request.cell)
             if known is not None:
+                require_same_versions(request.cell, known)
                 self._answer(request, known, ran=False)
                 return
             heapq.heappush(self._queue, (request.priority, next(self._order), request.cell))
@@ -110,6 +112,7 @@ class Coordinator:
             return  # perhaps there are more slots by now
         cell = self._in_flight.pop(future)
         result = _outcome(future)
+        require_same_versions(cell, result)
         self.store.write(cell, result)
         requests = self._waiting.pop(cell.key)
         for index, request in enumerate(requests):

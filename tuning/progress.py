@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from rich.box import HORIZONTALS
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -26,8 +27,6 @@ class Progress:
         self._tracks = tracks
         study = tracks[0].study
         self.trials_total = len(tracks) * study.budget.trials
-        per_track = study.budget.trials * study.budget.tuning_seeds + study.budget.test_seeds
-        self.runs_total = len(tracks) * per_track
         self.trials_done = 0
         self.runs_done = 0
         self._ran = 0
@@ -47,12 +46,13 @@ class Progress:
     def trial_finished(self, track: Track, trial: Trial) -> None:
         """Count a trial."""
         self.trials_done += 1
-        best = track.best
-        if best is not None:
-            self._plain(
-                f"{track.algorithm} on {track.env_id}: trial {trial.number} scores {trial.value:.3f} "
-                f"(best so far {best.value:.3f}, trial {best.number})"
-            )
+        if track.best is None:
+            return
+        outcome = f"scores {trial.value:.3f}" if trial.value is not None else f"is pruned at {trial.reports[-1]:.3f}"
+        self._plain(
+            f"{track.algorithm} on {track.env_id}: trial {trial.number} {outcome} "
+            f"(best so far {track.best.value:.3f}, trial {track.best.number})"
+        )
 
     def run_finished(self, request: Request, result: CellResult, *, ran: bool) -> None:
         """Count a run."""
@@ -63,19 +63,29 @@ class Progress:
             self._failed[track.algorithm] = self._failed.get(track.algorithm, 0) + 1
             if ran:
                 self.note(f"{track.algorithm} on {track.env_id}, seed {request.cell.seed}: failed: {result.reason}")
-        elif track.tuned:
-            self._plain(f"{track.algorithm} on {track.env_id}: test run scores {track.normalised(result):.3f}")
+        elif request.stage != "tuning":
+            score = track.normalised(result)
+            self._plain(f"{track.algorithm} on {track.env_id}: {request.stage} run scores {score:.3f}")
+
+    @property
+    def runs_total(self) -> int:
+        """Runs in all; fewer as trials are pruned."""
+        together = {id(track.one_for_all): track.one_for_all for track in self._tracks}
+        shared = sum(view.planned_runs for view in together.values() if view is not None)
+        return sum(track.planned_runs for track in self._tracks) + shared
 
     @property
     def summary(self) -> str:
         """Counts and time left in a few words."""
-        return f"{self.trials_done}/{self.trials_total} trials, {self.runs_done}/{self.runs_total} runs, {self._left()}"
+        total = self.runs_total
+        trials = f"{self.trials_done}/{self.trials_total} trials, " if self.trials_total else ""
+        return f"{trials}{self.runs_done}/{total} runs, {self._left(total)}"
 
-    def _left(self) -> str:
+    def _left(self, total: int) -> str:
         if not self._ran:
             return "time left unknown"
         pace = (time.monotonic() - self._started) / self._ran
-        minutes, seconds = divmod(round(pace * (self.runs_total - self.runs_done)), 60)
+        minutes, seconds = divmod(round(pace * (total - self.runs_done)), 60)
         hours, minutes = divmod(minutes, 60)
         return f"about {hours}:{minutes:02}:{seconds:02} left"
 
@@ -84,16 +94,16 @@ class Progress:
             self.console.print(Text(f"[{self.summary}] {line}"), soft_wrap=True)
 
     def _render(self) -> RenderableType:
-        table = Table("algorithm", "trials", "test runs", "best so far", "failed runs")
+        table = Table("algorithm", "trials", "pruned", "test runs", "best so far", "failed runs", box=HORIZONTALS)
         study = self._tracks[0].study
         for algorithm in study.algorithms:
             own = [track for track in self._tracks if track.algorithm == algorithm]
-            trials = sum(trial.value is not None for track in own for trial in track.trials)
             tests = sum(result is not None for track in own for result in track.test_results)
             best = [track.best.value for track in own if track.best and track.best.value is not None]
             table.add_row(
                 algorithm,
-                f"{trials}/{len(own) * study.budget.trials}",
+                f"{sum(track.settled for track in own)}/{len(own) * study.budget.trials}",
+                str(sum(track.pruned for track in own)),
                 f"{tests}/{len(own) * study.budget.test_seeds}",
                 f"{sum(best) / len(best):.3f}" if best else "",
                 str(self._failed.get(algorithm, 0)),

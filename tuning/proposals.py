@@ -1,7 +1,8 @@
-"""Which configuration a trial tries: a pure function of the study's seed and the trials before it."""
+"""Which configuration a trial tries, and when it is given up: pure functions of the seed and the trials before it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import optuna
@@ -19,12 +20,24 @@ N_STARTUP_TRIALS = 10
 """Random trials before a sampler learns from the earlier ones."""
 
 
+N_PRUNING_STARTUP_TRIALS = 4
+"""Earlier trials that a trial is compared with at least: the fifth may be the first to be pruned."""
+
+
 @dataclass(frozen=True)
 class Proposal:
-    """Parameters of a trial and, once it is known, its value."""
+    """A trial as a sampler sees it.
+
+    :param params: the point of the search space
+    :param value: its value; None while it runs, and when it was pruned
+    :param reports: mean over its first run, over the first two, ...
+    :param pruned: whether it was given up
+    """
 
     params: Mapping[str, Any]
     value: float | None = None
+    reports: Sequence[float] = ()
+    pruned: bool = False
 
 
 def distributions(space: Mapping[str, Parameter]) -> dict[str, BaseDistribution]:
@@ -39,24 +52,49 @@ def propose(space: Mapping[str, Parameter], earlier: Sequence[Proposal], *, samp
     repeats its draws nor goes on differently.
 
     :param space: parameter name -> range
-    :param earlier: all earlier trials in order; those without a value count as still running
+    :param earlier: all earlier trials in order; those neither pruned nor with a value count as still running
     :param sampler: "tpe", "gp" or "random"
     :param seed: of this trial's sampler
     """
     study = optuna.create_study(direction="maximize", sampler=_sampler(sampler, seed))
     known = distributions(space)
-    study.add_trials([frozen_trial(proposal, known) for proposal in earlier])
+    if sampler != "random":  # which learns nothing from them
+        study.add_trials([frozen_trial(proposal, known) for proposal in earlier])
     return dict(study.ask(known).params)
 
 
 def frozen_trial(proposal: Proposal, known: Mapping[str, BaseDistribution]) -> optuna.trial.FrozenTrial:
-    """``proposal`` as Optuna keeps it: COMPLETE with a value, RUNNING without."""
+    """``proposal`` as Optuna keeps it: COMPLETE, PRUNED (its value is then the last report), or RUNNING."""
+    state = TrialState.RUNNING if proposal.value is None else TrialState.COMPLETE
+    value = proposal.value
+    if proposal.pruned:
+        state, value = TrialState.PRUNED, proposal.reports[-1]
     return optuna.trial.create_trial(
-        state=TrialState.RUNNING if proposal.value is None else TrialState.COMPLETE,
-        value=proposal.value,
+        state=state,
+        value=value,
         params=dict(proposal.params),
         distributions=dict(known),
+        intermediate_values=dict(enumerate(proposal.reports, start=1)),
     )
+
+
+def may_fall_behind(earlier: Sequence[Sequence[float]]) -> bool:
+    """Whether there are enough earlier trials to hold another against.
+
+    :param earlier: reports of each
+    """
+    return len(earlier) >= N_PRUNING_STARTUP_TRIALS
+
+
+def falls_behind(reports: Sequence[float], earlier: Sequence[Sequence[float]]) -> bool:
+    """The median rule: whether the mean so far is below the median of what the earlier trials had after as many runs.
+
+    :param reports: mean over the trial's first run, over the first two, ...
+    :param earlier: likewise of the earlier trials, the pruned ones included
+    """
+    runs = len(reports)
+    others = [known[runs - 1] for known in earlier if len(known) >= runs]
+    return bool(others) and reports[-1] < median(others)
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:

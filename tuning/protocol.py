@@ -11,9 +11,10 @@ from . import statistics
 from .cell import CELL_SCHEMA, canonical_json, package_versions
 from .files import write_atomically
 from .normalisation import FLOOR, TABLE_VERSION
-from .proposals import N_STARTUP_TRIALS
+from .proposals import N_PRUNING_STARTUP_TRIALS, N_STARTUP_TRIALS
 from .seeds import SeedSets, seed_sets
 from .study import Study
+from .track import CANDIDATES
 
 _MAX_DIFFERENCES = 5
 
@@ -21,7 +22,7 @@ _MAX_DIFFERENCES = 5
 def study_seeds(study: Study) -> SeedSets:
     """The run seeds of a study."""
     budget = study.budget
-    return seed_sets(study.seed, tuning=budget.tuning_seeds, validation=0, test=budget.test_seeds)
+    return seed_sets(study.seed, tuning=budget.tuning_seeds, validation=budget.validation_seeds, test=budget.test_seeds)
 
 
 def protocol_of(name: str, study: Study) -> dict[str, Any]:
@@ -36,13 +37,21 @@ def protocol_of(name: str, study: Study) -> dict[str, Any]:
         "environments": {env_id: study.environments[env_id].steps for env_id in study.environments},
         "seeds": asdict(study_seeds(study)),
         "startup_trials": N_STARTUP_TRIALS,
+        "pruning_startup_trials": N_PRUNING_STARTUP_TRIALS,
+        "candidates": CANDIDATES,
+        "chosen_by": "mean over the validation seeds",
         "actions_in_evaluation": "deterministic",
         "normalisation": {
             "version": TABLE_VERSION,
             "floor": FLOOR,
             "scales": {env_id: asdict(study.scale(env_id)) for env_id in study.environments},
         },
-        "statistics": {"confidence": statistics.CONFIDENCE, "bootstrap_resamples": statistics.RESAMPLES},
+        "statistics": {
+            "confidence": statistics.CONFIDENCE,
+            "bootstrap_resamples": statistics.RESAMPLES,
+            "intervals": "expanded percentile bootstrap, stratified by environment",
+            "p_values": "permutation within environments, Holm's correction",
+        },
         "search_spaces": _by_pair(study, "parameters"),
         "registered_configurations": _by_pair(study, "default"),
         "cell_schema": CELL_SCHEMA,

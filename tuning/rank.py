@@ -10,6 +10,7 @@ from rich.table import Table
 
 from .coordinator import Coordinator
 from .executor import CellExecutor, LocalExecutor
+from .one_for_all import OneForAll
 from .progress import Progress
 from .proposals import distributions
 from .protocol import pin_protocol, protocol_digest, protocol_of, study_seeds
@@ -100,6 +101,12 @@ def make_tracks(study: Study, prefix: str, url: str) -> list[Track]:
         space = study.space(algorithm, env_id)
         log = TrialLog(optuna_storage, f"{prefix}/{algorithm}/{env_id}", distributions(space.parameters))
         tracks.append(Track(algorithm, env_id, study, seeds, space, study.scale(env_id), log))
+    if study.budget.trials and len(study.environments) > 1:
+        for algorithm in study.algorithms:
+            own = [track for track in tracks if track.algorithm == algorithm]
+            together = OneForAll(own)
+            for track in own:
+                track.one_for_all = together
     return tracks
 
 

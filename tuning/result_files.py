@@ -46,16 +46,17 @@ def best_yml(protocol: Mapping[str, Any], tracks: Sequence[Track]) -> str:
 
 
 def _provenance(track: Track) -> list[str]:
-    trial = chosen(track)
+    trial, budget = chosen(track), track.study.budget
     scores = [result.score for result in tested(track) if result.score is not None]
-    budget = track.study.budget
-    steps = track.steps
-    origin = " (the registered configuration)" if trial.number == 0 else ""
-    return [
-        f"trial {trial.number} of {budget.trials}{origin}: normalised score {trial.value:.3f} "
-        f"over {budget.tuning_seeds} tuning seeds of {steps} steps",
-        f"test: mean return {fmean(scores):.6g} over {len(scores)} seeds" if scores else "test: every run failed",
-    ]
+    lines = ["the registered configuration" if trial.number == 0 else f"trial {trial.number} of {budget.trials}"]
+    if trial.value is not None:
+        lines.append(f"tuning: normalised score {trial.value:.3f} over {budget.tuning_seeds} seeds")
+    if trial.validation_value is not None:
+        lines.append(f"validation: normalised score {trial.validation_value:.3f} over {budget.validation_seeds} seeds")
+    lines.append(
+        f"test: mean return {fmean(scores):.6g} over {len(scores)} seeds" if scores else "test: all runs failed"
+    )
+    return [f"{lines[0]}; runs of {track.steps} steps", *lines[1:]]
 
 
 def ranking_csv(ranking: Ranking) -> str:

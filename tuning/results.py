@@ -3,19 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean, median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from . import statistics
-from .cell import CellResult
+from .cell import Cell, CellResult
 from .metrics import area_under_curve, score_after
-from .seeds import stream_seed
+from .seeds import RunSeed, stream_seed
 from .statistics import Estimate, Profile, Scores
-from .track import Track, Trial
+from .track import Run, Stage, Track, Trial
 
 RANKING_SCHEMA = 2
 REFERENCES = ("trpo", "ppo")
+
+Line = TypeVar("Line", "Ranked", "RankedForAll")
 
 TIME_FIELDS = frozenset({"seconds", "steps_per_second", "score_at_equal_seconds", "equal_seconds"})
 """Keys of ``ranking.json``, at any depth, that depend on how fast the machine was; nothing else does."""
@@ -48,7 +50,8 @@ class Ranked:
     :param trials: run, pruned and failed, over all environments
     :param failed_test_runs: they count with the floor
     :param scores: environment -> test runs: seed, status, raw and normalised score, cell key
-    :param best: environment -> the chosen trial: number, tuning value, entry
+    :param best: environment -> the chosen trial: number, tuning value, validation value (None where there was
+        nothing to choose), entry
     """
 
     algorithm: str
@@ -73,10 +76,33 @@ class Ranked:
 
     def as_json(self) -> dict[str, Any]:
         """The fields of ``ranking.json``."""
-        content = asdict(self)
-        iqm = content.pop("iqm")
-        head = {"algorithm": self.algorithm, "rank": self.rank, "iqm": iqm["value"]}
-        return {**head, "ci_low": iqm["ci_low"], "ci_high": iqm["ci_high"], **content}
+        return _with_flat_iqm(asdict(self))
+
+
+@dataclass(frozen=True)
+class RankedForAll:
+    """One line of the view with one configuration for all environments.
+
+    :param algorithm: algorithm id
+    :param rank: from 1; equal IQM and mean share a rank
+    :param iqm: interquartile mean of the test runs, with its interval
+    :param mean: mean of the test runs
+    :param origin: where the configuration comes from
+    :param params: the point of the search space
+    :param scores: environment -> test runs, as in :class:`Ranked`
+    """
+
+    algorithm: str
+    rank: int
+    iqm: Estimate
+    mean: float
+    origin: str
+    params: dict[str, Any]
+    scores: dict[str, list[dict[str, Any]]]
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of ``ranking.json``."""
+        return _with_flat_iqm(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -85,6 +111,8 @@ class Ranking:
 
     :param protocol: everything that decided the numbers
     :param lines: best first
+    :param one_for_all: likewise with one configuration of each algorithm for all environments; None in a study
+        without tuning, which has nothing to choose from
     :param profiles: algorithm -> performance profile over ``taus``
     :param taus: normalised scores
     :param equal_seconds: environment -> the shortest of the algorithms' median training times of a test run: what
@@ -96,6 +124,7 @@ class Ranking:
 
     protocol: dict[str, Any]
     lines: list[Ranked]
+    one_for_all: list[RankedForAll] | None
     taus: list[float]
     profiles: dict[str, Profile]
     equal_seconds: dict[str, float | None]
@@ -127,7 +156,7 @@ class Ranking:
             "verdict": self.verdict,
             "ranking": [line.as_json() for line in self.lines],
             "warnings": self.warnings,
-            "one_for_all": None,
+            "one_for_all": None if self.one_for_all is None else [line.as_json() for line in self.one_for_all],
             "performance_profiles": {
                 "taus": self.taus,
                 "algorithms": {algorithm: asdict(profile) for algorithm, profile in self.profiles.items()},
@@ -137,6 +166,12 @@ class Ranking:
             "failures": self.failures,
             "protocol": self.protocol,
         }
+
+
+def _with_flat_iqm(content: dict[str, Any]) -> dict[str, Any]:
+    iqm = content.pop("iqm")
+    head = {"algorithm": content["algorithm"], "rank": content["rank"], "iqm": iqm["value"]}
+    return {**head, "ci_low": iqm["ci_low"], "ci_high": iqm["ci_high"], **content}
 
 
 def interval_text(estimate: Estimate | None) -> str:
@@ -162,11 +197,11 @@ def make_ranking(tracks: Sequence[Track], protocol: dict[str, Any], seed: int) -
     limits = _equal_seconds(tracks)
     lines = [_line(algorithm, own, scores, limits, seed) for algorithm, own in by_algorithm.items()]
     lines = _with_joint_statistics(lines, scores, seed)
-    lines.sort(key=lambda line: (line.iqm.value, line.mean), reverse=True)
     taus = _taus(scores)
     return Ranking(
         protocol=protocol,
-        lines=_with_ranks(lines),
+        lines=_in_order(lines),
+        one_for_all=_one_for_all(by_algorithm, seed) if protocol["budget"]["trials"] else None,
         taus=taus,
         profiles={
             algorithm: statistics.performance_profile(own, taus, stream_seed(seed, "bootstrap", algorithm, "profile"))
@@ -186,9 +221,9 @@ def tested(track: Track) -> list[CellResult]:
 
 def chosen(track: Track) -> Trial:
     """The trial that ``track`` tested."""
-    if track.best is None:
-        raise ValueError(f"{track.algorithm} on {track.env_id} has no finished trial")
-    return track.best
+    if track.winner is None:
+        raise ValueError(f"{track.algorithm} on {track.env_id} has no winner yet")
+    return track.winner
 
 
 def _scores(tracks: Sequence[Track]) -> Scores:
@@ -301,21 +336,43 @@ def _taus(scores: Mapping[str, Scores]) -> list[float]:
 
 def _trial_counts(tracks: Sequence[Track]) -> dict[str, int]:
     trials = [trial for track in tracks for trial in track.trials]
-    return {"run": len(trials), "pruned": 0, "failed": sum(trial.failed for trial in trials)}
+    pruned = sum(track.pruned for track in tracks)
+    return {"run": len(trials), "pruned": pruned, "failed": sum(trial.failed for trial in trials)}
 
 
 def _runs(track: Track) -> list[dict[str, Any]]:
-    return [
-        {
-            "seed": cell.seed,
-            "status": result.status,
-            "reason": result.reason,
-            "raw": result.score,
-            "normalised": track.normalised(result),
-            "cell": cell.key,
-        }
-        for cell, result in zip(track.test_cells(), tested(track), strict=True)
-    ]
+    return [_run(track, cell, result) for cell, result in zip(track.test_cells(), tested(track), strict=True)]
+
+
+def _run(track: Track, cell: Cell, result: CellResult) -> dict[str, Any]:
+    return {
+        "seed": cell.seed,
+        "status": result.status,
+        "reason": result.reason,
+        "raw": result.score,
+        "normalised": track.normalised(result),
+        "cell": cell.key,
+    }
+
+
+def _one_for_all(by_algorithm: Mapping[str, Sequence[Track]], seed: int) -> list[RankedForAll]:
+    lines = []
+    for algorithm, tracks in by_algorithm.items():
+        origin, params, scores = _chosen_for_all(tracks)
+        sample = [np.array([run["normalised"] for run in runs]) for runs in scores.values()]
+        stream = stream_seed(seed, "bootstrap", algorithm, "one for all")
+        mean = fmean(float(value) for values in sample for value in values)
+        lines.append(RankedForAll(algorithm, 0, statistics.iqm(sample, stream), mean, origin, params, scores))
+    return _in_order(lines)
+
+
+def _chosen_for_all(tracks: Sequence[Track]) -> tuple[str, dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """Origin, parameters and test runs; where there is one environment, those of its winner."""
+    first, view = tracks[0], tracks[0].one_for_all
+    if view is None or view.chosen is None:
+        return f"winner on {first.env_id}", chosen(first).params, {first.env_id: _runs(first)}
+    scores = {track.env_id: [_run(track, *pair) for pair in view.tested(track)] for track in tracks}
+    return view.chosen.origin, view.chosen.params, scores
 
 
 def _curves(tracks: Sequence[Track]) -> dict[str, dict[str, list[dict[str, Any]]]]:
@@ -329,38 +386,52 @@ def _curves(tracks: Sequence[Track]) -> dict[str, dict[str, list[dict[str, Any]]
 
 
 def _failures(track: Track) -> list[dict[str, Any]]:
-    runs = [
-        ("tuning", seed.training, result)
-        for trial in track.trials
-        for seed, result in zip(track.seeds.tuning, trial.results, strict=True)
-    ]
-    runs += [("test", seed.training, result) for seed, result in zip(track.seeds.test, track.test_results, strict=True)]
+    seeds = track.seeds
+    runs: list[tuple[Stage, int, str]] = []
+    for trial in track.trials:
+        runs += _failed("tuning", seeds.tuning, trial.runs)
+    for trial in track.candidates:
+        runs += _failed("validation", seeds.validation, trial.validation)
+    runs += _failed("test", seeds.test, [track.run(result) for result in tested(track)])
+    if track.one_for_all is not None:
+        for candidate in track.one_for_all.candidates:
+            runs += _failed("one for all: validation", seeds.validation, track.one_for_all.validation(track, candidate))
+        together = [track.run(result) for _, result in track.one_for_all.tested(track)]
+        runs += _failed("one for all: test", seeds.test, together)
     where = {"algorithm": track.algorithm, "environment": track.env_id}
+    return [{**where, "stage": stage, "seed": seed, "reason": reason} for stage, seed, reason in runs]
+
+
+def _failed(stage: Stage, seeds: Sequence[RunSeed], runs: Sequence[Run | None]) -> list[tuple[Stage, int, str]]:
     return [
-        {**where, "stage": stage, "seed": seed, "reason": result.reason}
-        for stage, seed, result in runs
-        if result is not None and result.status == "failed"
+        (stage, seed.training, run.reason)
+        for seed, run in zip(seeds, runs, strict=False)  # of a trial that was pruned the last runs are missing
+        if run is not None and run.failed
     ]
 
 
 def _best(track: Track) -> dict[str, Any]:
     trial = chosen(track)
-    return {"trial": trial.number, "tuning_value": trial.value, "entry": trial.entry}
+    return {
+        "trial": trial.number,
+        "tuning_value": trial.value,
+        "validation_value": trial.validation_value,
+        "entry": trial.entry,
+    }
 
 
-def _with_ranks(lines: Sequence[Ranked]) -> list[Ranked]:
-    values = [(line.iqm.value, line.mean) for line in lines]
-    return [replace(line, rank=values.index(value) + 1) for line, value in zip(lines, values, strict=True)]
+def _in_order(lines: Sequence[Line]) -> list[Line]:
+    """Best first, with their ranks."""
+    ordered = sorted(lines, key=lambda line: (line.iqm.value, line.mean), reverse=True)
+    values = [(line.iqm.value, line.mean) for line in ordered]
+    return [replace(line, rank=values.index(value) + 1) for line, value in zip(ordered, values, strict=True)]
 
 
 def _warnings(protocol: Mapping[str, Any], lines: Sequence[Ranked]) -> list[str]:
     warnings = []
     seeds = protocol["budget"]["test_seeds"]
     if seeds < statistics.FEW_SEEDS:
-        warnings.append(
-            f"Only {seeds} test seeds: the intervals are too narrow "
-            "(nominal 95 % covers 87-89 % at 3 seeds, 90 % at 5, 93-95 % at 10)."
-        )
+        warnings.append(f"Only {seeds} test seeds: the intervals are too narrow ({statistics.COVERAGE}).")
     failed = {line.algorithm: line.failed_test_runs for line in lines if line.failed_test_runs}
     for algorithm, number in failed.items():
         warnings.append(f"{number} test runs of {algorithm} failed and count with the floor.")

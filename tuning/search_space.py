@@ -136,6 +136,13 @@ class TuningSpace:
             for name, parameter in self.parameters.items()
         }
 
+    def nearest(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The point of this space nearest to one of the same algorithm on another environment.
+
+        :param params: a value for each of :attr:`parameters`
+        """
+        return {name: _nearest(parameter, params[name]) for name, parameter in self.parameters.items()}
+
     def _rollout_size(self, entry: Mapping[str, Any]) -> int:
         return int(self._value("n_steps")) * int(entry.get("n_envs", 1))
 

@@ -2,7 +2,8 @@
 
 Scores come as one array for each environment, one value for each test seed; seeds are resampled
 within an environment (stratified), never environments. Follows Agarwal et al. 2021, "Deep
-reinforcement learning at the edge of the statistical precipice".
+reinforcement learning at the edge of the statistical precipice", but for the intervals: theirs, the
+percentile bootstrap, covers 91-94 % instead of 95 % at ten seeds. See :func:`percentile_level`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,10 @@ CONFIDENCE = 0.95
 RESAMPLES = 10_000
 _ROUNDING = 1e-9
 FEW_SEEDS = 10
-"""Below this many test seeds the intervals are too narrow: nominal 95 % covers 87-89 % at 3, 90 % at 5 (simulated)."""
+"""Below this many test seeds some intervals are too narrow: see :data:`COVERAGE`."""
+
+COVERAGE = "on one environment, 95 % intervals of the IQM cover 70-76 % at 3 seeds, 88-95 % at 5, 96-98 % at 10"
+"""Simulated with normal, skewed, heavy-tailed and two-humped scores, and with scores at a ceiling."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,22 @@ class Estimate:
         if self.ci_low is None or self.ci_high is None:
             return False
         return not self.ci_low <= number <= self.ci_high
+
+
+def percentile_level(seeds: int) -> float:
+    """Level of the percentile bootstrap whose interval is wide enough for few seeds.
+
+    Plain percentiles are too narrow: a resample varies less than a sample, by (n - 1) / n, and they use the normal
+    distribution where few seeds need Student's. Hesterberg's expanded percentile interval makes up for both
+    (2015, "What teachers should know about the bootstrap", section 4.6): the tail on each side is
+    Φ(-sqrt(n / (n - 1)) t) with Student's t of n - 1 degrees of freedom. Unlike BCa and the studentised bootstrap it
+    has a value when all scores are equal, as they are when every run of CartPole ends at 500. Taking n - 1 where
+    several environments take part is on the safe side.
+
+    :param seeds: size n of the smallest sample, at least 2
+    """
+    t = stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1)
+    return float(1 - 2 * stats.norm.cdf(-np.sqrt(seeds / (seeds - 1)) * t))
 
 
 def iqm(scores: Scores, seed: int) -> Estimate:
@@ -207,7 +227,8 @@ def _bootstrap(
     """The statistic and the ends of its interval; no ends where one seed leaves nothing to resample."""
     arrays = [np.asarray(sample, dtype=np.float64) for sample in samples]
     value = np.asarray(statistic(*arrays, axis=-1))
-    if min(array.shape[-1] for array in arrays) < 2:
+    seeds = min(array.shape[-1] for array in arrays)
+    if seeds < 2:
         return value, None, None
     interval = stats.bootstrap(
         arrays,
@@ -216,8 +237,7 @@ def _bootstrap(
         batch=1000,
         vectorized=True,
         axis=-1,
-        confidence_level=CONFIDENCE,
-        # BCa has no value when all scores are equal, and every run of CartPole may end at 500.
+        confidence_level=percentile_level(seeds),
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval

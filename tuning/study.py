@@ -35,8 +35,9 @@ class EnvironmentBudget(_Section):
 class Budget(_Section):
     """Work per (algorithm, environment), the same for all.
 
-    :param trials: configurations tried; the first is the registered one
+    :param trials: configurations tried; the first is the registered one; 0 ranks the registered ones without tuning
     :param tuning_seeds: runs that score a trial
+    :param validation_seeds: runs of each of the best configurations that choose the one to test
     :param test_seeds: runs of the chosen configuration that are ranked
     :param trials_in_flight: a trial is proposed from all trials this far or further before it; the
         ranking depends on it, and does not depend on the number of workers
@@ -44,8 +45,9 @@ class Budget(_Section):
     :param memory_limit: GiB of memory above which a run's process is stopped and the run counts as failed
     """
 
-    trials: int = Field(ge=1, le=100_000)
+    trials: int = Field(ge=0, le=100_000)
     tuning_seeds: int = Field(ge=1, le=10_000)
+    validation_seeds: int = Field(default=3, ge=1, le=10_000)
     test_seeds: int = Field(ge=1, le=10_000)
     trials_in_flight: int = Field(default=4, ge=1, le=10_000)
     time_limit: FiniteFloat = Field(default=3600.0, gt=0)
@@ -72,6 +74,7 @@ class Study(_Section):
     :param budget: work per (algorithm, environment)
     :param evaluation: how runs are scored
     :param sampler: Optuna's sampler
+    :param pruner: "median" gives a trial up between its seeds when it falls behind, "none" never does
     :param seed: every random number of the study follows from it
     """
 
@@ -81,6 +84,7 @@ class Study(_Section):
     budget: Budget
     evaluation: EvaluationBudget = EvaluationBudget()
     sampler: Literal["tpe", "gp", "random"] = "tpe"
+    pruner: Literal["median", "none"] = "median"
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
 
     @property
@@ -110,6 +114,9 @@ def load_study(
     algorithms: list[str] | None = None,
     environments: list[str] | None = None,
     seed: int | None = None,
+    sampler: str | None = None,
+    pruner: str | None = None,
+    tune: bool = True,
 ) -> Study:
     """Read and check a study, before any work is done.
 
@@ -117,6 +124,9 @@ def load_study(
     :param algorithms: rank these instead of the study's; ["all"] for every registered one
     :param environments: only these of the study's environments
     :param seed: instead of the study's
+    :param sampler: instead of the study's
+    :param pruner: instead of the study's
+    :param tune: False ranks the registered configurations: no trials
     :raises ValueError: one line that says what is wrong, where, and what would be right
     """
     text = _read(name_or_path)
@@ -127,8 +137,12 @@ def load_study(
     if not isinstance(content, dict):
         raise ValueError(f"study {name_or_path}: expected keys and values, got {type(content).__name__}")
     try:
-        study = _override(Study.model_validate(content), algorithms, environments, seed)
-        return _checked(study)
+        study = _choose(Study.model_validate(content), algorithms, environments)
+        instead = {"seed": seed, "sampler": sampler, "pruner": pruner}
+        changes: dict[str, Any] = {name: value for name, value in instead.items() if value is not None}
+        if not tune:
+            changes["budget"] = {**study.budget.model_dump(), "trials": 0}
+        return _checked(Study.model_validate({**study.model_dump(), **changes}))
     except ValidationError as error:
         raise ValueError(f"study {name_or_path}: {_one_line(error)}") from error
     except ValueError as error:
@@ -148,7 +162,7 @@ def _read(name_or_path: str) -> str:
         raise ValueError(f"study {name_or_path}: cannot be read: {error}") from error
 
 
-def _override(study: Study, algorithms: list[str] | None, environments: list[str] | None, seed: int | None) -> Study:
+def _choose(study: Study, algorithms: list[str] | None, environments: list[str] | None) -> Study:
     content = study.model_dump()
     if algorithms is not None:
         content["algorithms"] = algorithms
@@ -159,8 +173,6 @@ def _override(study: Study, algorithms: list[str] | None, environments: list[str
             raise ValueError(f"{env_id} is not one of its environments ({', '.join(study.environments)})")
     if environments is not None:
         content["environments"] = {env_id: content["environments"][env_id] for env_id in environments}
-    if seed is not None:
-        content["seed"] = seed
     return Study.model_validate(content)
 
 

@@ -1,7 +1,7 @@
 """The Optuna study of one (algorithm, environment): a record that dashboards and samplers can read."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,8 +54,10 @@ class TrialLog:
     def __init__(self, storage: optuna.storages.BaseStorage, name: str, known: Mapping[str, BaseDistribution]):
         self._known = dict(known)
         self._study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
-        self._values = {trial.number: trial.value for trial in self._study.get_trials(deepcopy=False)}
-        self._params = {trial.number: trial.params for trial in self._study.get_trials(deepcopy=False)}
+        trials = self._study.get_trials(deepcopy=False)
+        self._outcomes = {trial.number: trial.value for trial in trials if trial.state.is_finished()}
+        self._pruned = {trial.number for trial in trials if trial.state == TrialState.PRUNED}
+        self._params = {trial.number: trial.params for trial in trials}
 
     def params(self, number: int) -> dict[str, Any] | None:
         """Parameters of a trial that an earlier coordinator began; None when there is no such trial."""
@@ -76,27 +78,40 @@ class TrialLog:
                 "something else writes to this storage"
             )
 
-    def finish(self, number: int, value: float, attributes: Mapping[str, Any]) -> None:
-        """Write a trial's value, once.
+    def finish(
+        self, number: int, value: float | None, attributes: Mapping[str, Any], reports: Sequence[float] = ()
+    ) -> None:
+        """Write how a trial ended, once.
 
         :param number: of a trial that was begun
-        :param value: finite
+        :param value: finite; None when the trial was pruned, which is recorded with its last report
         :param attributes: what a dashboard shows beside it
-        :raises ValueError: another value is on record, or this one is not finite
+        :param reports: mean over its first run, over the first two, ...: Optuna's intermediate values
+        :raises ValueError: another outcome is on record, or this one is not finite
         """
-        if not math.isfinite(value):
-            raise ValueError(f"trial {number}: only finite values may be told, got {value}")
-        recorded = self._values.get(number)
-        if recorded is not None and not math.isclose(recorded, value, rel_tol=1e-12, abs_tol=1e-12):
+        told = reports[-1] if value is None else value
+        if not math.isfinite(told):
+            raise ValueError(f"trial {number}: only finite values may be told, got {told}")
+        if number not in self._outcomes:
+            self._record(number, TrialState.PRUNED if value is None else TrialState.COMPLETE, told, reports, attributes)
+            return
+        recorded = self._outcomes[number]
+        same = recorded is not None and math.isclose(recorded, told, rel_tol=1e-12, abs_tol=1e-12)
+        if not same or (value is None) != (number in self._pruned):
             raise ValueError(
-                f"trial {number} of {self._study.study_name!r}: the storage says {recorded}, its cells say {value}; "
+                f"trial {number} of {self._study.study_name!r}: the storage says {recorded}, its cells say {told}; "
                 "remove the storage (study.db): it is written again from the cells"
             )
-        if recorded is None:
-            self._record(number, value, attributes)
 
-    def _record(self, number: int, value: float, attributes: Mapping[str, Any]) -> None:
-        trial = optuna.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
+    def _record(
+        self, number: int, state: TrialState, value: float, reports: Sequence[float], attributes: Mapping[str, Any]
+    ) -> None:
+        stored = self._study.get_trials(deepcopy=False)[number]
+        trial = optuna.Trial(self._study, stored._trial_id)
         for name, content in attributes.items():
             trial.set_user_attr(name, content)
-        self._study.tell(number, value, state=TrialState.COMPLETE)
+        for step, report in enumerate(reports, start=1):
+            if step not in stored.intermediate_values:  # an earlier coordinator may have come this far
+                trial.report(report, step)
+        # Optuna takes the value of a pruned trial from its last report
+        self._study.tell(number, None if state == TrialState.PRUNED else value, state=state)

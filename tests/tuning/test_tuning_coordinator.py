@@ -21,8 +21,17 @@ from sb3_ppo_variants.tuning.normalisation import FLOOR
 from sb3_ppo_variants.tuning.rank import make_tracks
 from sb3_ppo_variants.tuning.search_space import TuningSpace
 from sb3_ppo_variants.tuning.store import CellStore
+from sb3_ppo_variants.tuning.study import EnvironmentBudget
 from sb3_ppo_variants.tuning.track import Track
 from tuning_helpers import Killed, Recorder, Threads, coordinate, result_of, study
+
+# Two environments, so that there is one configuration for both, and enough trials to prune some
+STUDY = study(trials=7).model_copy(
+    update={
+        "algorithms": ["ppo"],
+        "environments": {name: EnvironmentBudget(steps=20_000) for name in ("CartPole-v1", "Acrobot-v1")},
+    }
+)
 
 
 def outcome(tracks: list[Track]) -> list[Any]:
@@ -30,9 +39,13 @@ def outcome(tracks: list[Track]) -> list[Any]:
     return [
         (
             track.algorithm,
-            [(trial.number, trial.params, trial.entry, trial.value, trial.results) for trial in track.trials],
-            track.best.number if track.best else None,
+            track.env_id,
+            track.trials,
+            track.candidates,
+            track.winner.number if track.winner else None,
             track.test_results,
+            track.one_for_all
+            and (track.one_for_all.candidates, track.one_for_all.chosen, track.one_for_all.test_results),
         )
         for track in tracks
     ]
@@ -48,7 +61,7 @@ def _learn_from_the_second_trial_on() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def tracks(tmp_path_factory: pytest.TempPathFactory) -> list[Track]:
-    return coordinate(tmp_path_factory.mktemp("undisturbed"))
+    return coordinate(tmp_path_factory.mktemp("undisturbed"), of=STUDY)
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +75,16 @@ def test_every_trial_and_every_test_run_is_there_once(tmp_path: Path) -> None:
     for track in tracks:
         assert [trial.number for trial in track.trials] == list(range(5))
         assert all(trial.value is not None for trial in track.trials)
+        assert len(track.candidates) == 3
         assert len(track.test_results) == 2
         assert track.done
-    assert len(executor.keys) == len(set(executor.keys)) == 2 * (5 * 2 + 2)
+    assert len(executor.keys) == len(set(executor.keys)) == 2 * (5 * 2 + 3 * 1 + 2)
+    assert sum(track.planned_runs for track in tracks) == len(executor.keys)
+
+
+def test_what_does_not_matter_is_tested_on_a_study_with_everything_in_it(tracks: list[Track]) -> None:
+    assert any(trial.pruned for track in tracks for trial in track.trials)
+    assert all(track.one_for_all and track.one_for_all.chosen for track in tracks)
 
 
 def test_the_first_trial_is_the_registered_configuration(tracks: list[Track]) -> None:
@@ -72,22 +92,11 @@ def test_the_first_trial_is_the_registered_configuration(tracks: list[Track]) ->
         assert track.trials[0].entry == track.space.default
 
 
-def test_trials_are_scored_on_tuning_seeds_and_the_best_is_tested_on_others(tracks: list[Track]) -> None:
-    track = tracks[0]
-    best = max(track.trials, key=lambda trial: trial.value or 0.0)
-    assert track.best is best
-    tests = track.test_cells()
-    assert [cell.entry for cell in tests] == [track.tuning_cell(best.entry, track.seeds.tuning[0]).entry] * 2
-    assert [cell.seed for cell in tests] == [seed.training for seed in track.seeds.test]
-    tuning = {track.tuning_cell(best.entry, seed).seed for seed in track.seeds.tuning}
-    assert not tuning & {cell.seed for cell in tests}
-
-
 @given(seed=st.integers(0, 10**6), slots=st.integers(1, 40))
 @settings(max_examples=4, deadline=None, phases=[Phase.generate])
 def test_workers_and_the_order_of_results_do_not_matter(undisturbed, tmp_path_factory, seed: int, slots: int) -> None:
     folder = tmp_path_factory.mktemp("workers")
-    assert outcome(coordinate(folder, Threads(seed, slots=slots))) == undisturbed
+    assert outcome(coordinate(folder, Threads(seed, slots=slots), of=STUDY)) == undisturbed
 
 
 @given(kills=st.lists(st.integers(0, 12), min_size=1, max_size=3), seed=st.integers(0, 10**6), slots=st.integers(1, 5))
@@ -98,12 +107,12 @@ def test_kills_at_any_moment_do_not_matter(undisturbed, tmp_path_factory, kills,
     for survives in kills:
         executor = Threads(seed, survives, slots)
         with pytest.raises(Killed):
-            coordinate(folder, executor)
+            coordinate(folder, executor, of=STUDY)
         on_disk = {path.stem for path in (folder / "cells").iterdir()}
         assert not set(finished) & set(executor.keys), "a finished cell was run again"
         finished = sorted(on_disk)
     executor = Threads(seed, slots=slots)
-    assert outcome(coordinate(folder, executor)) == undisturbed
+    assert outcome(coordinate(folder, executor, of=STUDY)) == undisturbed
     assert not set(finished) & set(executor.keys)
 
 
@@ -129,27 +138,27 @@ def test_kills_around_a_write_to_the_storage_do_not_matter(
 
     monkeypatch.setattr(TrialLog, moment, killing)
     with pytest.raises(Killed):
-        coordinate(tmp_path)
-    assert outcome(coordinate(tmp_path)) == undisturbed
+        coordinate(tmp_path, of=STUDY)
+    assert outcome(coordinate(tmp_path, of=STUDY)) == undisturbed
     stored = optuna.load_study(study_name="test/ppo/CartPole-v1", storage=f"sqlite:///{tmp_path / 'study.db'}")
-    assert [trial.number for trial in stored.trials] == list(range(5))
-    assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in stored.trials)
+    assert [trial.number for trial in stored.trials] == list(range(7))
+    assert all(trial.state.is_finished() for trial in stored.trials)
 
 
 def test_a_lost_storage_is_written_again_from_the_cells(undisturbed, tmp_path: Path) -> None:
-    coordinate(tmp_path)
+    coordinate(tmp_path, of=STUDY)
     (tmp_path / "study.db").unlink()
     executor = Threads()
-    assert outcome(coordinate(tmp_path, executor)) == undisturbed
+    assert outcome(coordinate(tmp_path, executor, of=STUDY)) == undisturbed
     assert not executor.keys
 
 
 def test_a_lost_cell_is_run_again_and_nothing_else(undisturbed, tmp_path: Path) -> None:
-    coordinate(tmp_path)
+    coordinate(tmp_path, of=STUDY)
     lost = sorted((tmp_path / "cells").iterdir())[5]
     lost.unlink()
     executor = Threads()
-    assert outcome(coordinate(tmp_path, executor)) == undisturbed
+    assert outcome(coordinate(tmp_path, executor, of=STUDY)) == undisturbed
     assert executor.keys == [lost.stem]
 
 
@@ -245,7 +254,7 @@ def test_the_listener_hears_every_trial_and_every_run(tmp_path: Path) -> None:
         tracks = make_tracks(study(), "test", f"sqlite:///{folder / 'study.db'}")
         executor = Threads(slots=2)
         Coordinator(tracks, CellStore(folder / "cells", lambda line: None), executor, recorder, run=result_of).run()
-    assert recorders[0].runs == [True] * 24
-    assert recorders[1].runs == [False] * 24
+    assert recorders[0].runs == [True] * 30
+    assert recorders[1].runs == [False] * 30
     for recorder in recorders:
         assert sorted(recorder.trials) == [(name, number) for name in ("ppo", "trpo") for number in range(5)]

@@ -7,7 +7,7 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any
 
-from sb3_ppo_variants.tuning.cell import Cell, CellResult, CurvePoint, Evaluation
+from sb3_ppo_variants.tuning.cell import Cell, CellResult, CurvePoint, Evaluation, package_versions
 from sb3_ppo_variants.tuning.coordinator import Coordinator
 from sb3_ppo_variants.tuning.rank import make_tracks
 from sb3_ppo_variants.tuning.store import CellStore
@@ -19,7 +19,7 @@ SMALL_STUDY = """\
 algorithms: [ppo, trpo]
 environments:
   CartPole-v1: {steps: 2000}
-budget: {trials: 2, tuning_seeds: 2, test_seeds: 2, time_limit: 60}
+budget: {trials: 2, tuning_seeds: 2, validation_seeds: 1, test_seeds: 2, time_limit: 60}
 evaluation: {episodes: 2, checkpoints: 2}
 """
 
@@ -39,20 +39,34 @@ def make_cell(**changes: Any) -> Cell:
 
 def make_result(score: float = 1.0) -> CellResult:
     """A finished run."""
-    return finished(score, steps=512, seconds=0.5, versions={"python": "3"})
+    return finished(score, steps=512, seconds=0.5)
 
 
-def finished(score: float, *, steps: int, seconds: float = 1.0, **more: Any) -> CellResult:
+def finished(score: float, *, steps: int, seconds: float = 1.0) -> CellResult:
     """A run of one checkpoint."""
-    curve = (CurvePoint(steps=steps, seconds=seconds, score=score),)
-    return CellResult(status="ok", score=score, returns=(score,), curve=curve, steps=steps, seconds=seconds, **more)
+    return CellResult(
+        status="ok",
+        score=score,
+        returns=(score,),
+        curve=(CurvePoint(steps=steps, seconds=seconds, score=score),),
+        steps=steps,
+        seconds=seconds,
+        versions=package_versions(),
+    )
 
 
 def study(**budget: Any) -> Study:
     content = {
         "algorithms": ["ppo", "trpo"],
         "environments": {"CartPole-v1": {"steps": 20_000}},
-        "budget": {"trials": 5, "tuning_seeds": 2, "test_seeds": 2, "trials_in_flight": 2, **budget},
+        "budget": {
+            "trials": 5,
+            "tuning_seeds": 2,
+            "validation_seeds": 1,
+            "test_seeds": 2,
+            "trials_in_flight": 2,
+            **budget,
+        },
     }
     return Study.model_validate(content)
 
