@@ -5,7 +5,7 @@ from pathlib import Path
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-import optuna_dashboard
+import optuna_dashboard  # type: ignore[import-untyped]
 
 from .study_db import open_read_only
 

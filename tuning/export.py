@@ -99,11 +99,14 @@ def _provenance(protocol: Mapping[str, Any], date: str, line: Mapping[str, Any],
     interval = "" if iqm.ci_low is None else f" [{iqm.ci_low:.3f}, {iqm.ci_high:.3f}]"
     returns = fmean(run["raw"] for run in runs if run["raw"] is not None)
     failed = sum(run["raw"] is None for run in runs)
-    origin = "the registered configuration" if best["trial"] == 0 else f"trial {best['trial']}"
-    value = "" if best["tuning_value"] is None else f", normalised tuning score {best['tuning_value']:.3f}"
+    origin = f"trial {best['trial']} of {budget['trials']}" if best["trial"] else "the registered configuration"
     lines = [
-        f"Study {protocol['study']}, seed {seed}, {date}: {origin} of {budget['trials']} trials{value}",
-        f"({budget['tuning_seeds']} tuning seeds of {protocol['environments'][env_id]} steps).",
+        f"Study {protocol['study']}, seed {seed}, {date}: {origin}, runs of {protocol['environments'][env_id]} steps.",
+        *(
+            f"{stage.capitalize()}: normalised score {value:.3f} over {budget[f'{stage}_seeds']} seeds."
+            for stage in ("tuning", "validation")
+            if (value := best[f"{stage}_value"]) is not None
+        ),
         f"Test: normalised IQM {iqm.value:.3f}{interval}, mean return {returns:.6g}"
         + (f", {failed} failed runs," if failed else ""),
         f"over {len(runs)} other seeds: {', '.join(str(run['seed']) for run in runs)}.",
@@ -151,9 +154,9 @@ def _spliced(path: Path, text: str, env_id: str, block: str) -> str:
     Works on lines: what a YAML library would write anew is not ours to reformat.
     """
     node = yaml.compose(text, Loader=yaml.SafeLoader)
-    if node is not None and node.flow_style:
+    keys = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+    if isinstance(node, yaml.MappingNode) and node.flow_style:
         raise ValueError(f"{path} is written in braces: write one entry below the other")
-    keys = [] if node is None else [key for key, _ in node.value]
     starts = [key.start_mark.line for key in keys]
     lines = text.splitlines(keepends=True)
     place = next((index for index, key in enumerate(keys) if key.value == env_id), None)

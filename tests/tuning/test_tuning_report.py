@@ -173,12 +173,33 @@ def test_one_algorithm_with_one_seed_has_numbers_without_intervals(tmp_path: Pat
     assert set(figures) == {"ranking", "profiles", "ranks", "curve-0"}
     assert "trpo was not ranked beside another algorithm" in page.text
     assert "ppo was not ranked beside another algorithm" in page.text
-    assert "No The baselines TRPO and PPO were tuned like everybody else. Not in this study: trpo, ppo" in page.text
+    assert "No The baselines TRPO and PPO were treated like everybody else. Not in this study: trpo, ppo" in page.text
     assert "No At least 10 test seeds" in page.text
     assert "where there are fewer than 10 finished trials: all" in page.text
     (row,) = [row for row in page.rows if row[:2] == ["1", "clip_ppo"]]
     assert re.fullmatch(r"\d\.\d\d", row[2])
     assert len(figures["profiles"]["data"]) == 1, "no band"
+
+
+def test_a_study_without_tuning_says_so_and_states_no_search(tmp_path: Path) -> None:
+    finished(tmp_path, trials=0, test_seeds=2)
+    page = page_of(tmp_path)
+    assert {name for name in page.figures()["figures"] if "importance" in name} == set()
+    assert page.figures()["slices"] == []
+    assert "Nothing was tuned: every algorithm ran with its registered configuration" in page.text
+    assert "No The configurations were tuned with equal budgets" in page.text
+    assert "Not part of this study: it takes tuning and more than one environment" in page.text
+    assert "Search space" not in page.text
+
+
+def test_one_configuration_for_all_stands_beside_tuning_for_each(finished_study: Path) -> None:
+    page, ranking = page_of(finished_study), read_ranking(finished_study)
+    tuned = {line["algorithm"]: line["iqm"] for line in ranking["ranking"]}
+    for line in ranking["one_for_all"]:
+        interval = f"{line['iqm']:.2f} [{line['ci_low']:.2f}, {line['ci_high']:.2f}]"
+        mean, other = f"{line['mean']:.2f}", f"{tuned[line['algorithm']]:.2f}"
+        assert [str(line["rank"]), line["algorithm"], interval, mean, other] in page.rows
+        assert f"From {line['origin']}" in page.text
 
 
 def test_without_trpo_the_report_compares_with_ppo_alone(tmp_path: Path) -> None:
@@ -281,7 +302,7 @@ def test_the_checklist_answers_from_the_numbers(finished_study: Path) -> None:
         "The seeds that chose a configuration are not the seeds that are reported",
         "Every algorithm had the same budget of trials",
         "Shared hyperparameters were searched in the same ranges",
-        "The baselines TRPO and PPO were tuned like everybody else",
+        "The baselines TRPO and PPO were treated like everybody else",
         "Every run is reported",
     }
 

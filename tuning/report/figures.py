@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from ..statistics import percentile_level
 from .palette import INK, Look
 from .trials import SearchedParameter
 
@@ -142,18 +143,26 @@ def _common_points(runs: Iterable[Mapping[str, Any]]) -> tuple[list[int], NDArra
 
 
 def _banded_iqm(scores: NDArray[np.float64]) -> dict[str, list[float]]:
-    value = stats.trim_mean(scores, 0.25, axis=0)
+    """IQM at each step with its interval, for scores of shape (runs, steps)."""
+    value = _iqm(scores, axis=0)
     if len(scores) < 2:
         return {"value": value.tolist(), "ci_low": value.tolist(), "ci_high": value.tolist()}
     interval = stats.bootstrap(
-        (scores,),
-        lambda sample, axis: stats.trim_mean(sample, 0.25, axis=axis),
+        [scores],
+        _iqm,
         n_resamples=_BAND_RESAMPLES,
+        vectorized=True,
         axis=0,
+        confidence_level=percentile_level(len(scores)),
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return {"value": value.tolist(), "ci_low": interval.low.tolist(), "ci_high": interval.high.tolist()}
+    low, high = np.minimum(interval.low, value), np.maximum(interval.high, value)  # rounding aside
+    return {"value": value.tolist(), "ci_low": low.tolist(), "ci_high": high.tolist()}
+
+
+def _iqm(scores: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    return np.asarray(stats.trim_mean(scores, 0.25, axis=axis))
 
 
 def _line_with_band(name: str, look: Look, x: Sequence[float], estimate: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -250,7 +259,7 @@ def slice_figure(
     if chosen is not None:
         ring = {"color": "rgba(0,0,0,0)", "size": 14, "line": {"color": INK, "width": 2}}
         data.append({**common, "x": [shown[chosen]], "y": [values[chosen]], "marker": ring, "hoverinfo": "skip"})
-    axis = {"title": {"text": parameter.name}, "type": parameter.scale, "nticks": 5, "tickangle": 0}
+    axis: dict[str, Any] = {"title": {"text": parameter.name}, "type": parameter.scale, "nticks": 5, "tickangle": 0}
     if parameter.scale == "log":
         decades = math.log10(max(xs) / min(xs))
         axis["exponentformat"] = "e"

@@ -77,6 +77,7 @@ def render(ranking: Ranking, trials: Mapping[tuple[str, str], TunedPair], missin
         figures=drawn,
         places=places,
         without_curve={env_id: _without_curve(ranking["curves"][env_id]) for env_id in env_ids},
+        tuned_iqm={line["algorithm"]: line["iqm"] for line in lines},
         unexplained=_unexplained(trials),
         slices=_slices(lines, trials, styles),
         missing=missing,
