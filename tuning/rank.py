@@ -15,6 +15,7 @@ from .progress import Progress
 from .proposals import distributions
 from .protocol import pin_protocol, protocol_digest, protocol_of, study_seeds
 from .result_files import TABLE_HEADER, table_row, write_results
+from .report import write_report
 from .results import Ranking, make_ranking
 from .store import CellStore, FolderLock
 from .study import Study, load_study
@@ -64,7 +65,9 @@ def rank(
             _run(tracks, folder, executor, console)
         ranking = make_ranking(tracks, protocol, study.seed)
         write_results(folder, ranking, tracks)
+        report = write_report(folder)
     show(ranking, console)
+    console.print(f"Report: {report}", highlight=False)
     return ranking
 
 

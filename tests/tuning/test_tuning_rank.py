@@ -89,7 +89,8 @@ def test_a_study_ends_with_all_its_files_and_a_table(undisturbed: tuple[Path, st
     folder, output = undisturbed
     visible = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     assert visible == [
-        "best.yml", "cells", "protocol.json", "ranking.csv", "ranking.json", "ranking.md", "study.db", "workers.log",
+        "best.yml", "cells", "protocol.json", "ranking.csv", "ranking.json", "ranking.md", "report.html", "study.db",
+        "workers.log",
     ]  # fmt: skip
     content = ranking_of(folder)
     assert {line["algorithm"] for line in content["ranking"]} == {"ppo", "trpo"}
