@@ -8,21 +8,9 @@ import torch as th
 from torch import nn
 
 from sb3_ppo_variants.engine.array_batch import FloatArray
+from sb3_ppo_variants.engine.layout import Shared
 
 _aten = th.ops.aten
-
-
-class Shared:
-    """An array and a tensor on the same memory.
-
-    :param array: the array
-    """
-
-    __slots__ = ("array", "tensor")
-
-    def __init__(self, array: FloatArray) -> None:
-        self.array = array
-        self.tensor = th.from_numpy(array)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ of the policy network, D action dimensions. Random numbers come from PyTorch's g
 amount of SB3's distributions, so that a run draws what SB3's run of the same seed draws.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -21,8 +22,9 @@ from stable_baselines3.common.distributions import (
 )
 
 from sb3_ppo_variants.engine.array_batch import FloatArray
+from sb3_ppo_variants.engine.layout import Shared
 
-_LOG_SQRT_2PI = 0.5 * np.log(2 * np.pi)
+_LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class Head(ABC):
@@ -274,32 +276,40 @@ class DiagGaussianHead(Head):
     """
 
     def __init__(self, log_std: FloatArray, log_std_gradient: FloatArray) -> None:
-        self._log_std = log_std
+        self._log_std = Shared(log_std)
         self._log_std_gradient = log_std_gradient
+        self._constant = len(log_std) * _LOG_SQRT_2PI
+        self._noise = self._std = Shared(np.empty(0, log_std.dtype))
 
     def forward(  # noqa: D102
         self, outputs: FloatArray, actions: FloatArray, mean_noise: FloatArray | None = None
     ) -> FloatArray:
         self.outputs = outputs
-        self._inverse_std = np.exp(-self._log_std)
+        self._inverse_std = np.exp(-self._log_std.array)
         mean = outputs if mean_noise is None else outputs + mean_noise
         self._z = (actions - mean) * self._inverse_std
-        constant = self._log_std.sum() + len(self._log_std) * _LOG_SQRT_2PI
-        return -0.5 * np.einsum("bd,bd->b", self._z, self._z) - self._log_std.dtype.type(constant)
+        return self._log_prob(self._z)
 
     def sample(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:  # noqa: D102
+        if self._noise.array.shape != outputs.shape:
+            self._noise, self._std = Shared(np.empty_like(outputs)), Shared(np.empty_like(self._log_std.array))
         # PyTorch's exp, for the same bits as SB3's actions
-        std = th.exp(th.from_numpy(self._log_std)).numpy()
-        noise = th.normal(th.zeros(outputs.shape), th.ones(outputs.shape)).numpy()
-        actions = outputs + noise * std
-        return actions, self.forward(outputs, actions)
+        th.exp(self._log_std.tensor, out=self._std.tensor)
+        self._noise.tensor.normal_()
+        noise = self._noise.array
+        return outputs + noise * self._std.array, self._log_prob(noise)
+
+    def _log_prob(self, z: FloatArray) -> FloatArray:
+        """Return the log-probability of standardised actions."""
+        constant = float(np.add.reduce(self._log_std.array)) + self._constant
+        return -0.5 * np.einsum("bd,bd->b", z, z) - constant
 
     def mean_entropy(self) -> float:  # noqa: D102
-        return float(self._log_std.sum()) + len(self._log_std) * (0.5 + _LOG_SQRT_2PI)
+        return float(np.add.reduce(self._log_std.array)) + 0.5 * len(self._log_std.array) + self._constant
 
     def kl(self, old: OldDistribution, outputs: FloatArray) -> FloatArray:  # noqa: D102
         assert old.std is not None
-        inverse_std = np.exp(-self._log_std)
+        inverse_std = np.exp(-self._log_std.array)
         scaled_mean = (old.outputs - outputs) * inverse_std
         scaled_std = old.std * inverse_std
         per_row = (0.5 * scaled_std**2 - 0.5 - np.log(scaled_std)).sum()
@@ -330,7 +340,7 @@ class DiagGaussianHead(Head):
         return gradient
 
     def remember(self, outputs: FloatArray) -> OldDistribution:  # noqa: D102
-        return OldDistribution(outputs, np.exp(self._log_std))
+        return OldDistribution(outputs, np.exp(self._log_std.array))
 
     def as_torch(self, old: OldDistribution) -> Distribution:  # noqa: D102
         assert old.std is not None

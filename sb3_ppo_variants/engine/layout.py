@@ -15,6 +15,19 @@ from sb3_ppo_variants.engine.array_batch import FloatArray
 _ALIGNMENT = 16  # elements: each tensor starts on a cache line of its own (64 bytes in float32)
 
 
+class Shared:
+    """An array and a tensor on the same memory.
+
+    :param array: the array
+    """
+
+    __slots__ = ("array", "tensor")
+
+    def __init__(self, array: FloatArray) -> None:
+        self.array = array
+        self.tensor = th.from_numpy(array)
+
+
 class ParameterGroup:
     """A part of the policy (actor or critic) in flat buffers.
 
