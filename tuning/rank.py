@@ -14,8 +14,8 @@ from .one_for_all import OneForAll
 from .progress import Progress
 from .proposals import distributions
 from .protocol import pin_protocol, protocol_digest, protocol_of, study_seeds
-from .result_files import TABLE_HEADER, table_row, write_results
 from .report import write_report
+from .result_files import TABLE_HEADER, table_row, write_results
 from .results import Ranking, make_ranking
 from .store import CellStore, FolderLock
 from .study import Study, load_study
