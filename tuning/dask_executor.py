@@ -7,8 +7,10 @@ crashes does not take its Dask worker along. Results travel back through the sch
 shared disk and no database.
 """
 
+import asyncio
 import logging
 import multiprocessing
+import pickle
 import platform
 import threading
 import time
@@ -18,12 +20,13 @@ from concurrent import futures
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
+from multiprocessing import util
 from typing import Any, ParamSpec, TypeVar
 
-from distributed import Client, KilledWorker, Worker, get_worker
+from distributed import Client, KilledWorker, Security, Status, Worker, connect, get_worker
 
 from .cell import package_versions
-from .executor import LocalExecutor, MemoryLimitError, WorkerDiedError
+from .executor import LocalExecutor, WorkerDiedError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -98,7 +101,7 @@ class DaskExecutor(futures.Executor):
         key = f"{fn.__name__}-{uuid.uuid4().hex}"
         order = _Order(key, fn, args, kwargs, self._limits, self._versions)
         try:
-            inner = self._tasks.submit(_run_order, order, key=key)
+            inner = self._tasks.submit(_opener(), pickle.dumps(order), key=key)
         except (OSError, RuntimeError) as error:
             raise self._lost() from error
         future: futures.Future[T] = futures.Future()
@@ -140,15 +143,12 @@ class DaskExecutor(futures.Executor):
 
     def _reason(self, error: BaseException) -> BaseException:
         if isinstance(error, KilledWorker):
-            return WorkerDiedError(
-                f"{error.allowed_failures + 1} Dask workers died under it, the last was {_last(error)}"
-            )
+            deaths = error.allowed_failures + 1
+            return WorkerDiedError(f"{deaths} Dask workers died under it, the last was {_last(error)}")
         return futures.BrokenExecutor(f"a Dask worker of {self.address} cannot run cells: {error or repr(error)}")
 
     def _lost(self) -> futures.BrokenExecutor:
-        return futures.BrokenExecutor(
-            f"lost the Dask scheduler at {self.address}: start it again, or give another --dask"
-        )
+        return futures.BrokenExecutor(f"lost the Dask scheduler at {self.address}: start one, and give its address")
 
     def _check_workers(self) -> None:
         """Refuse workers of other versions before any work; one that joins later is refused by its first cell."""
@@ -180,6 +180,10 @@ class _Order:
     limits: _Limits
     versions: Mapping[str, str]
 
+    def run(self) -> "_Outcome":
+        """Run it on the Dask worker that this is called on."""
+        return _run_order(self)
+
 
 @dataclass(frozen=True)
 class _Outcome:
@@ -193,12 +197,19 @@ def _connect(address: str) -> Client:
     # It tells of every lost connection, at length; what matters of it ends in our errors.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
+        # A client that failed to connect may wait for ever when it is collected: make none where nobody answers.
+        asyncio.run(_knock(address))
         return Client(address, set_as_default=False)
     except (OSError, TimeoutError, ValueError, TypeError) as error:
         raise ValueError(
             f"no Dask scheduler answers at {address} ({' '.join(str(error).split())}): "
             "start one with `dask scheduler`, and give the address that it prints"
         ) from error
+
+
+async def _knock(address: str) -> None:
+    comm = await connect(address, **Security().get_connection_args("client"))
+    await comm.close()
 
 
 def _last(error: KilledWorker) -> str:
@@ -228,6 +239,22 @@ def _mismatch(worker: str, differences: list[str]) -> str:
     )
 
 
+def _opener() -> Callable[[bytes], _Outcome]:
+    """The function that Dask sees.
+
+    Defined inside another one it travels as code, and its argument as bytes: the scheduler, which
+    unpacks every task, then need not import this package and PyTorch with it.
+    """
+
+    def run(parcel: bytes) -> _Outcome:
+        import pickle
+
+        order = pickle.loads(parcel)  # noqa: S301 - ours; Dask itself sends code
+        return order.run()  # type: ignore[no-any-return]
+
+    return run
+
+
 def _run_order(order: _Order) -> _Outcome:
     """Run a task in a process of this Dask worker."""
     worker = get_worker()
@@ -239,10 +266,9 @@ def _run_order(order: _Order) -> _Outcome:
         while not futures.wait([future], timeout=_LOOK_SECONDS).done:
             if _is_abandoned(worker, order.key):
                 future.cancel()
+                raise RuntimeError("this run was stopped: it was cancelled, or its Dask worker closes")
         try:
             return _Outcome(future.result())
-        except futures.CancelledError:
-            return _Outcome()
         except futures.BrokenExecutor:
             raise
         except Exception as error:
@@ -250,9 +276,9 @@ def _run_order(order: _Order) -> _Outcome:
 
 
 def _is_abandoned(worker: Worker, key: str) -> bool:
-    """Whether nobody wants the result any more: cancelled, or its client is gone."""
+    """Whether nobody waits for the result any more: cancelled, its client is gone, or this worker leaves."""
     task = worker.state.tasks.get(key)
-    return task is not None and task.state == "cancelled"
+    return worker.status in (Status.closing, Status.closed) or (task is not None and task.state == "cancelled")
 
 
 class _Pool:
@@ -265,7 +291,7 @@ class _Pool:
 
 
 _pools: dict[_Limits, _Pool] = {}
-_pools_lock = threading.Lock()
+_pools_lock = threading.RLock()
 
 
 @contextmanager
@@ -275,6 +301,8 @@ def _processes(limits: _Limits, number: int) -> Iterator[LocalExecutor]:
         if limits not in _pools:
             # A worker under a nanny is a daemon, and those may not have children. Ours end with their parent.
             multiprocessing.current_process().daemon = False
+            if not _pools:  # at its exit it would wait for them
+                util.Finalize(None, _close_all, exitpriority=1)
             _pools[limits] = _Pool(LocalExecutor(number, time_limit=limits.time, memory_limit=limits.memory))
         pool = _pools[limits]
         pool.users += 1
@@ -297,3 +325,9 @@ def _close_if_idle(limits: _Limits) -> None:
         pool = _pools.pop(limits) if idle else None
     if pool is not None:
         pool.executor.shutdown(cancel_futures=True)
+
+
+def _close_all() -> None:
+    with _pools_lock:
+        for pool in _pools.values():
+            pool.executor.shutdown(cancel_futures=True)
