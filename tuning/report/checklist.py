@@ -47,7 +47,7 @@ def _disjoint_seeds(protocol: Mapping[str, Any]) -> Answer:
         for name, runs in seeds.items()
     }
     holds = not any(left & right for left, right in combinations(sets.values(), 2))
-    sizes = ", ".join(f"{len(runs)} for {name}" for name, runs in seeds.items())
+    sizes = ", ".join(f"{len(seeds[name])} for {name}" for name in ("tuning", "validation", "test"))
     return Answer(holds, "The seeds that chose a configuration are not the seeds that are reported", f"Seeds: {sizes}")
 
 

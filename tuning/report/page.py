@@ -1,6 +1,7 @@
 """From a finished study to one HTML page that needs no network."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -69,7 +70,13 @@ def render(ranking: Ranking, trials: Mapping[tuple[str, str], TunedPair], missin
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_part), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"estimate": _estimate, "number": _number, "raw": _raw, "yaml": entry_yaml}
+    environment.filters |= {
+        "estimate": _estimate,
+        "number": _number,
+        "raw": _raw,
+        "yaml": entry_yaml,
+        "unbroken": _unbroken,
+    }
     return environment.get_template("report.html.j2").render(
         **{name: ranking[name] for name in _CONTENT},
         lines=lines,
@@ -171,6 +178,11 @@ def _estimate(estimate: Mapping[str, Any] | None, digits: int = 2) -> str:
     low, high = estimate["ci_low"], estimate["ci_high"]
     interval = "" if low is None or high is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
     return f"{estimate['value']:.{digits}f}{interval}"
+
+
+def _unbroken(text: str) -> str:
+    """``text`` with intervals that no line break tears apart."""
+    return re.sub(r"\[[^\]]*\]", lambda interval: interval.group().replace(" ", "\N{NO-BREAK SPACE}"), text)
 
 
 def _number(value: float | None, form: str = ",.0f") -> str:
