@@ -53,8 +53,13 @@ class TrialLog:
 
     def __init__(self, storage: optuna.storages.BaseStorage, name: str, known: Mapping[str, BaseDistribution]):
         self._known = dict(known)
-        self._study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
-        trials = self._study.get_trials(deepcopy=False)
+        self._name = name
+        # The storage itself, not an Optuna study: that reads all its trials, and keeps them, at each new one.
+        self._storage = storage
+        optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
+        self._study_id = storage.get_study_id_from_name(name)
+        trials = storage.get_all_trials(self._study_id, deepcopy=False)
+        self._ids = {trial.number: trial._trial_id for trial in trials if not trial.state.is_finished()}
         self._outcomes = {trial.number: trial.value for trial in trials if trial.state.is_finished()}
         self._pruned = {trial.number for trial in trials if trial.state == TrialState.PRUNED}
         self._params = {trial.number: trial.params for trial in trials}
@@ -70,13 +75,14 @@ class TrialLog:
         :param params: all its parameters
         :raises ValueError: the storage holds other trials than the coordinator thinks
         """
-        self._study.add_trial(frozen_trial(Proposal(params), self._known))
-        count = len(self._study.get_trials(deepcopy=False))
-        if count != number + 1:
+        trial_id = self._storage.create_new_trial(self._study_id, frozen_trial(Proposal(params), self._known))
+        given = self._storage.get_trial_number_from_id(trial_id)
+        if given != number:
             raise ValueError(
-                f"Optuna study {self._study.study_name!r} has {count} trials instead of {number + 1}: "
+                f"trial {number} of Optuna study {self._name!r} was given the number {given}: "
                 "something else writes to this storage"
             )
+        self._ids[number] = trial_id
 
     def finish(
         self, number: int, value: float | None, attributes: Mapping[str, Any], reports: Sequence[float] = ()
@@ -99,19 +105,16 @@ class TrialLog:
         same = recorded is not None and math.isclose(recorded, told, rel_tol=1e-12, abs_tol=1e-12)
         if not same or (value is None) != (number in self._pruned):
             raise ValueError(
-                f"trial {number} of {self._study.study_name!r}: the storage says {recorded}, its cells say {told}; "
+                f"trial {number} of {self._name!r}: the storage says {recorded}, its cells say {told}; "
                 "remove the storage (study.db): it is written again from the cells"
             )
 
     def _record(
         self, number: int, state: TrialState, value: float, reports: Sequence[float], attributes: Mapping[str, Any]
     ) -> None:
-        stored = self._study.get_trials(deepcopy=False)[number]
-        trial = optuna.Trial(self._study, stored._trial_id)
+        trial_id = self._ids.pop(number)
         for name, content in attributes.items():
-            trial.set_user_attr(name, content)
+            self._storage.set_trial_user_attr(trial_id, name, content)
         for step, report in enumerate(reports, start=1):
-            if step not in stored.intermediate_values:  # an earlier coordinator may have come this far
-                trial.report(report, step)
-        # Optuna takes the value of a pruned trial from its last report
-        self._study.tell(number, None if state == TrialState.PRUNED else value, state=state)
+            self._storage.set_trial_intermediate_value(trial_id, step, report)
+        self._storage.set_trial_state_values(trial_id, state, [value])
