@@ -109,11 +109,10 @@ class Experiment:
     def __post_init__(self) -> None:
         """Check everything that can be wrong before any work is done."""
         object.__setattr__(self, "entry", copy.deepcopy(dict(self.entry)))
-        check_keys(self.entry, _accepted_keys(get_algorithm(self.algorithm_id).cls), self._name)
+        cls = get_algorithm(self.algorithm_id).cls
+        check_keys(self.entry, _accepted_keys(cls), self._name)
         _check_env_id(self.env_id)
-        for key in ("n_envs", "n_timesteps", "frame_stack"):
-            if self.entry.get(key) is not None:
-                _positive_int(self.entry[key], self._where(key))
+        check_values(self.entry, cls, self._name)
         self._normalize_kwargs()
         self._wrappers("env_wrapper")
         self._wrappers("vec_env_wrapper")
@@ -208,18 +207,11 @@ class Experiment:
 
         :raises ValueError: if a value makes no sense
         """
-        if "policy" not in self.entry:
-            raise ValueError(f"{self._name} has no policy: add one, such as policy: MlpPolicy.")
-        parameters = constructor_parameters(get_algorithm(self.algorithm_id).cls)
-        resolved: dict[str, Any] = {}
-        for key, value in self.entry.items():
-            if key in ENVIRONMENT_KEYS:
-                continue
-            if key in SCHEDULE_KEYS:
-                resolved[key] = resolve_schedule(value, self._where(key))
-            else:
-                _check_number_is_no_text(value, parameters[key].default, self._where(key))
-                resolved[key] = value
+        resolved = {
+            key: resolve_schedule(value, self._where(key)) if key in SCHEDULE_KEYS else value
+            for key, value in self.entry.items()
+            if key not in ENVIRONMENT_KEYS
+        }
         if isinstance(resolved["policy"], str) and "." in resolved["policy"]:
             resolved["policy"] = _import_dotted(resolved["policy"], self._where("policy"))
         if resolved.get("policy_kwargs") is not None:
@@ -307,6 +299,25 @@ def check_keys(given: Mapping[str, Any], accepted: list[str], where: str) -> Non
             near = get_close_matches(str(key), accepted, n=2)
             hint = f"did you mean {' or '.join(near)}? " if near else ""
             raise ValueError(f"Unknown key {key!r} in {where}: {hint}Allowed are {', '.join(accepted)}.")
+
+
+def check_values(entry: Mapping[str, Any], cls: type[OnPolicyAlgorithm], where: str) -> None:
+    """Refuse values of a zoo entry that would end as a type error somewhere behind it.
+
+    :param entry: its keys are known
+    :param cls: the algorithm class that it is for
+    :param where: names the entry in the message
+    :raises ValueError: if there is no policy, a count is no positive number, or a number is a text
+    """
+    if "policy" not in entry:
+        raise ValueError(f"{where} has no policy: add one, such as policy: MlpPolicy.")
+    parameters = constructor_parameters(cls)
+    for key, value in entry.items():
+        if key in ("n_envs", "n_timesteps", "frame_stack"):
+            if value is not None:
+                _positive_int(value, f"{key} in {where}")
+        elif key in parameters and key not in SCHEDULE_KEYS:
+            _check_number_is_no_text(value, parameters[key].default, f"{key} in {where}")
 
 
 def _check_env_id(env_id: str) -> None:

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import runpy
 import sys
+import sysconfig
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from traceback import walk_tb
 from types import TracebackType
 
 import gymnasium as gym
+import yaml
 
 from sb3_ppo_variants.training.errors import NonFiniteUpdateError
 from sb3_ppo_variants.zoo import rendering, workarounds
@@ -27,6 +29,7 @@ _USER_ERRORS = (
     NotImplementedError,
     OSError,
     gym.error.Error,
+    yaml.YAMLError,
     NonFiniteUpdateError,
 )
 _PACKAGES = (
@@ -38,8 +41,10 @@ _PACKAGES = (
     "huggingface_hub",
     "huggingface_sb3",
     "optuna",
+    "yaml",
 )
 _HTTP_PACKAGES = ("httpx", "httpx2", "requests")  # what huggingface_hub has used so far
+_STDLIB = ("<frozen", sysconfig.get_path("stdlib"))
 
 
 @dataclass(frozen=True)
@@ -166,8 +171,8 @@ def run(name: str, arguments: Sequence[str]) -> None:
         if not _is_evaluated_text(error.__traceback__):
             raise
         raise ValueError(
-            f"{error}: rl_zoo3 evaluates the values of -params and --env-kwargs as Python, so text needs quotes "
-            "inside the shell's, as in -params engine:\"'auto'\"."
+            f"{error}: -params and --env-kwargs take name:value, and rl_zoo3 evaluates the value as Python, so text "
+            "needs quotes inside the shell's, as in -params engine:\"'auto'\"."
         ) from error
     except Exception as error:
         if not _is_about_input(error):
@@ -178,7 +183,9 @@ def run(name: str, arguments: Sequence[str]) -> None:
 def _hint(name: str, arguments: Sequence[str], error: Exception) -> str:
     """Say what is missing most often."""
     message = str(error)
-    if type(error).__module__.partition(".")[0] in _HTTP_PACKAGES:
+    if _defined_in(error) == "sqlalchemy":
+        return " (--storage takes a URL such as sqlite:///study.db, or a file such as study.log)"
+    if _defined_in(error) in _HTTP_PACKAGES:
         return " (the Hugging Face hub could not be reached)"
     options = {"enjoy": "-f", "record-video": "-f", "record-training": "-f", "benchmark": "--log-dir"}
     if name in options and not any(argument.startswith(("-f", "--f", "--log-dir")) for argument in arguments):
@@ -239,14 +246,22 @@ def _check_known(what: str, name: str, known: Collection[str], otherwise: str) -
 
 def _is_about_input(error: Exception) -> bool:
     """Tell whether an error's message is about what was typed and says enough: a bug keeps its traceback."""
-    frames = [frame.f_globals for frame, _ in walk_tb(error.__traceback__)]
-    packages = [str(names.get("__package__")).partition(".")[0] for names in frames]
-    raised_in = next((package for package in reversed(packages) if package != "importlib"), "")
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     if isinstance(error, TypeError):  # gymnasium's, where an environment does not know an argument of --env-kwargs
-        return frames[-1].get("__name__") == "gymnasium.envs.registration"
-    if type(error).__module__.partition(".")[0] in _HTTP_PACKAGES:  # no network
+        return frames[-1].f_globals.get("__name__") == "gymnasium.envs.registration"
+    if _defined_in(error) in (*_HTTP_PACKAGES, "sqlalchemy"):  # no network, no such --storage
         return True
+    others = (frame for frame in reversed(frames) if not _is_stdlib(frame.f_code.co_filename))
+    raised_in = next((str(frame.f_globals.get("__package__")).partition(".")[0] for frame in others), "")
     return isinstance(error, _USER_ERRORS) and bool(str(error)) and raised_in in _PACKAGES
+
+
+def _defined_in(error: Exception) -> str:
+    return type(error).__module__.partition(".")[0]
+
+
+def _is_stdlib(filename: str) -> bool:
+    return filename.startswith(_STDLIB) and "site-packages" not in filename
 
 
 def _is_evaluated_text(traceback: TracebackType | None) -> bool:

@@ -19,7 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.evaluation import MaskedEvalCallback
-from sb3_ppo_variants.experiment import ENVIRONMENT_KEYS, check_keys, resolve_schedule
+from sb3_ppo_variants.experiment import ENVIRONMENT_KEYS, check_keys, check_values, resolve_schedule
 from sb3_ppo_variants.registry import constructor_parameters
 from sb3_ppo_variants.search_space import suggest
 from sb3_ppo_variants.training.errors import NonFiniteUpdateError
@@ -30,6 +30,7 @@ from sb3_ppo_variants.zoo.search import constructor_arguments, sampling_from, tu
 # Keys of rl-zoo's entries that are no constructor arguments, and arguments that come from its options
 _ZOO_KEYS = (*ENVIRONMENT_KEYS, "callback", "monitor_kwargs")
 _FROM_OPTIONS = ("env", "tensorboard_log", "seed", "verbose", "device", "_init_setup_model")
+_NO_BEST_TRIAL = ("Record does not exist.", "No trials are completed yet.")  # Optuna 5, in a database and in memory
 _Preprocessed = tuple[dict[str, Any], Callable[..., Any] | None, list[BaseCallback], Callable[..., Any] | None]
 
 
@@ -56,6 +57,10 @@ class ExperimentManager(ZooExperimentManager):
             hyperparams, saved_hyperparams = super().read_hyperparameters()
         except KeyError as error:  # rl_zoo3 2.9 takes "atari" for granted
             raise ValueError(f"{self.config} has no entry {error}: {self.algo} has no settings for it.") from error
+        except (AttributeError, TypeError) as error:
+            raise ValueError(
+                f"{self.config} must map each environment to its hyperparameters, name: value: {error}."
+            ) from error
         self._entry = copy.deepcopy(dict(saved_hyperparams))
         return hyperparams, OrderedDict(copy.deepcopy(saved_hyperparams))
 
@@ -91,8 +96,13 @@ class ExperimentManager(ZooExperimentManager):
         algorithm = ALGORITHMS[self.algo]
         arguments = (name for name in constructor_parameters(algorithm.cls) if name not in _FROM_OPTIONS)
         known = [*_ZOO_KEYS, *arguments]
-        check_keys(hyperparams, known, f"the hyperparameters of {self.algo} for {self.env_name.gym_id}")
+        where = f"the {self.algo} entry for {self.env_name.gym_id}"
+        check_keys(hyperparams, known, where)
         resolved, falling = resolve_schedules(algorithm, hyperparams)
+        check_values(resolved, algorithm.cls, where)
+        if self.n_timesteps <= 0 and resolved.get("n_timesteps") is None:
+            raise ValueError(f"{where} has no n_timesteps: add it, or type -n STEPS.")
+        resolved.setdefault("n_timesteps", self.n_timesteps)  # rl_zoo3 2.9 deletes it, whether it is there or not
         if self.optimize_hyperparameters:  # what is sampled must not be overruled by the entry's schedule
             falling = {key: start for key, start in falling.items() if key not in algorithm.own_search_space}
         if falling:
@@ -100,12 +110,25 @@ class ExperimentManager(ZooExperimentManager):
             path = f"{FallingParameters.__module__}.{FallingParameters.__qualname__}"
             more = [*(callbacks if isinstance(callbacks, list) else [callbacks]), {path: {"starts": falling}}]
             resolved["callback"] = more
-        return super()._preprocess_hyperparams(resolved)
+        try:
+            return super()._preprocess_hyperparams(resolved)
+        except AttributeError as error:  # a dotted path whose module is there
+            if not str(error).startswith("module "):
+                raise
+            raise ValueError(f"{where} names what cannot be imported: {error}.") from error
 
-    def create_envs(self, *args: Any, **kwargs: Any) -> VecEnv:
+    def create_log_folder(self) -> None:
+        """Make a run's folder, but none for a study.
+
+        rl_zoo3 2.9 makes one then too, and afterwards takes it for the latest run, in which enjoy finds no model.
+        """
+        if not self.optimize_hyperparameters:
+            super().create_log_folder()  # type: ignore[no-untyped-call]
+
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
         """Build the environments; where MiniGrid's own observations meet SB3, say what to do."""
         try:
-            return super().create_envs(*args, **kwargs)
+            return super().create_envs(n_envs, eval_env, no_log or self.optimize_hyperparameters)
         except TypeError as error:
             env_id = self.env_name.gym_id
             if not self.is_minigrid(env_id) or self.env_wrapper is not None:
@@ -151,6 +174,15 @@ class ExperimentManager(ZooExperimentManager):
             print(error)
             return math.nan  # Optuna counts it as failed and goes on
         return score if math.isfinite(score) else math.nan
+
+    def hyperparameters_optimization(self) -> None:
+        """Run a study; where no trial came to its end, say that instead of Optuna's ``Record does not exist``."""
+        try:
+            super().hyperparameters_optimization()
+        except ValueError as error:
+            if str(error) not in _NO_BEST_TRIAL:
+                raise
+            raise ValueError("No trial was completed, so none is the best: the lines above say why.") from error
 
 
 def _dictionaries(hyperparams: dict[str, Any]) -> dict[str, Any]:

@@ -132,10 +132,9 @@ def action_masks() -> Iterator[None]:
 
     rl_zoo3 2.9 calls ``predict`` without masks, and loads models without the environment that has them.
     """
-    import rl_zoo3.utils
-
+    utils: Any = importlib.import_module("rl_zoo3.utils")
     envs: list[VecEnv] = []
-    make_vec_env = rl_zoo3.utils.make_vec_env
+    make_vec_env = utils.make_vec_env
 
     def remember(*args: Any, **kwargs: Any) -> VecEnv:
         envs.append(make_vec_env(*args, **kwargs))
@@ -147,11 +146,11 @@ def action_masks() -> Iterator[None]:
 
         return type(cls.__name__, (cls,), {"load": classmethod(load)})
 
-    algorithms = rl_zoo3.utils.ALGOS
+    algorithms = utils.ALGOS
     before = dict(algorithms)
     algorithms.update({name: playing(cls) for name, cls in before.items() if knows_masks(cls)})
     try:
-        with _replaced(rl_zoo3.utils, "make_vec_env", remember):
+        with _replaced(utils, "make_vec_env", remember):
             yield
     finally:
         algorithms.update(before)

@@ -29,7 +29,7 @@ def optimize(algo: str, *arguments: object, trials: int = 1, env: str = "CartPol
 def train_trial(algo: str, number: int, *arguments: object) -> Any:
     trial = ["--trial-id", number, *STORAGE]
     command("train", "--algo", algo, "--env", "CartPole-v1", "-n", 64, "--eval-freq", -1, *trial, *arguments)
-    return get_algorithm(algo).cls.load(f"logs/{algo}/CartPole-v1_2/CartPole-v1.zip")
+    return get_algorithm(algo).cls.load(f"logs/{algo}/CartPole-v1_1/CartPole-v1.zip")
 
 
 @pytest.fixture
@@ -77,6 +77,12 @@ def test_trials_run_and_are_reported() -> None:
         assert len(pickle.load(file).trials) == 2  # noqa: S301
 
 
+def test_a_study_is_not_taken_for_a_run() -> None:
+    command("train", "--algo", "spo", "--env", "CartPole-v1", "-n", 64, "--eval-freq", -1, "-params", "n_steps:8")
+    optimize("spo")
+    command("enjoy", "--algo", "spo", "--env", "CartPole-v1", "-f", "logs", "--no-render", "-n", 10)
+
+
 def test_the_zoos_algorithms_keep_the_zoos_space() -> None:
     study = optimize("ppo", "-params", "n_envs:1")
     assert "one_minus_gae_lambda" in study.trials[0].params
@@ -98,7 +104,7 @@ def test_the_first_trial_is_trained_again_as_it_was(built: list[dict[str, Any]])
         assert trained[name] == sampled[name], name
     for name in ("learning_rate", "clip_range"):
         assert trained[name](0.5) == _at_half(sampled[name])
-    saved, _ = get_saved_hyperparams("logs/spo/CartPole-v1_2/CartPole-v1")
+    saved, _ = get_saved_hyperparams("logs/spo/CartPole-v1_1/CartPole-v1")
     assert saved["gae_lambda"] == params["gae_lambda"]
 
 
@@ -135,7 +141,7 @@ def test_normalisation_has_the_sampled_gamma(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_trial_that_breaks_numerically_failed_and_is_not_pruned() -> None:
     arguments = [*FEW, "--n-trials", 2, *STORAGE, "-params", "vf_coef:float('nan')"]
-    assert "No trials are completed" in refusal("optimize", "--algo", "spo", "--env", "CartPole-v1", *arguments)
+    assert "No trial was completed" in refusal("optimize", "--algo", "spo", "--env", "CartPole-v1", *arguments)
     study = optuna.load_study(storage=STORAGE[1], study_name="study")
     assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL"]
 
@@ -187,9 +193,9 @@ def test_a_trial_of_no_study() -> None:
 def test_values_of_a_trial_become_an_entry_that_can_be_read_again() -> None:
     optimize("spo")
     train_trial("spo", 0)
-    saved, _ = get_saved_hyperparams("logs/spo/CartPole-v1_2/CartPole-v1")
+    saved, _ = get_saved_hyperparams("logs/spo/CartPole-v1_1/CartPole-v1")
     entry = {key: value for key, value in saved.items() if key not in ("normalize_kwargs",)}
     Path("mine.yml").write_text(yaml.safe_dump({"CartPole-v1": entry}))
     command("train", "--algo", "spo", "--env", "CartPole-v1", "--conf-file", "mine.yml", "-n", 64, "--eval-freq", -1)
-    first, second = (SPO.load(f"logs/spo/CartPole-v1_{number}/CartPole-v1.zip") for number in (2, 3))
+    first, second = (SPO.load(f"logs/spo/CartPole-v1_{number}/CartPole-v1.zip") for number in (1, 2))
     assert (first.n_steps, first.gae_lambda) == (second.n_steps, second.gae_lambda)
