@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import ClipPPO
 from sb3_ppo_variants.engine.adam import Adam
+from sb3_ppo_variants.engine.array_statistics import ArrayStatistics
 from sb3_ppo_variants.engine.numpy_engine import NumpyEngine
 
 PARTS: dict[str, list[tuple[type, str]]] = {
@@ -32,7 +33,12 @@ PARTS: dict[str, list[tuple[type, str]]] = {
     "update: forward": [(NumpyEngine, "evaluate")],
     "update: slopes and backward": [(NumpyEngine, "step")],
     "update: Adam": [(Adam, "step")],
-    "update: statistics, logs": [(NumpyEngine, "measure"), (NumpyEngine, "finish_epochs"), (ClipPPO, "_log_update")],
+    "update: statistics, logs": [
+        (NumpyEngine, "measure"),
+        (ArrayStatistics, "_reduce"),
+        (ArrayStatistics, "finish"),
+        (ClipPPO, "_log_update"),
+    ],
     "update: the rest": [(ClipPPO, "train")],
 }
 REST = "the rest of learn()"

@@ -1,4 +1,4 @@
-"""Figures of an update on the NumPy engine: written into arrays as it runs, reduced once at its end."""
+"""Figures of an update on the NumPy engine: written into arrays as it runs, reduced many minibatches at a time."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +33,8 @@ class EpochRecord:
     count: int = 0
 
 
+_PENDING = 16_384  # samples that are recorded before they are reduced: bounds the memory of long rollouts
+
 Stretch = tuple[EpochRecord, slice]
 """Some consecutive samples of an epoch."""
 
@@ -42,14 +44,25 @@ class ArrayStatistics(UpdateStatistics):
 
     :param batch_size: samples per minibatch; the last one of an epoch may be shorter
     :param clip_range: clip range of this update
+    :param evaluate: gives the losses of some stretches of samples taken together
     """
 
-    def __init__(self, batch_size: int, clip_range: float) -> None:
+    def __init__(self, batch_size: int, clip_range: float, evaluate: Callable[[Sequence[Stretch]], Losses]) -> None:
         super().__init__()
-        self.records: list[EpochRecord] = []
         self._batch_size = batch_size
         self._clip_range = clip_range
+        self._evaluate = evaluate
+        self._pending: list[EpochRecord] = []
+        self._minibatches = 0
+        self._sums = np.zeros(4)  # policy loss, value loss, entropy, clip fraction
         self._means: dict[str, float] = {}
+
+    def add_epoch(self, record: EpochRecord) -> None:
+        """Note the record of an epoch that begins; reduce those before it once they have become large."""
+        if sum(pending.count for pending in self._pending) >= _PENDING:
+            self._reduce()
+            self._pending.clear()
+        self._pending.append(record)
 
     @property
     def minibatch_kl(self) -> np.float32:
@@ -60,28 +73,35 @@ class ArrayStatistics(UpdateStatistics):
     @property
     def epoch_kl(self) -> np.float32:
         """Mean of the k3 estimates of the running epoch so far, each taken before its minibatch's step."""
-        kls = [self._k3(stretches) for stretches in self._groups(self.records[-1:])]
-        return np.float32(np.average(kls, weights=self._group_sizes(self.records[-1:])))
+        kls = [self._k3(stretches) for stretches in self._groups(self._pending[-1:])]
+        return np.float32(np.average(kls, weights=self._group_sizes(self._pending[-1:])))
 
-    def reduce(self, evaluate: Callable[[Sequence[Stretch]], Losses]) -> None:
-        """Compute the means that are logged, while the variant's coefficients are those of this update.
-
-        Minibatches of equal size are evaluated together: the mean over all their samples is the mean of their means.
-
-        :param evaluate: gives the losses of some stretches of samples taken together
-        """
-        groups, weights = self._groups(self.records), self._group_sizes(self.records)
-        losses = [evaluate(stretches) for stretches in groups]
-        record = self.records[-1]
+    def finish(self) -> None:
+        """Compute the means that are logged, while the variant's coefficients are those of this update."""
+        self._reduce()
+        policy, value, entropy, clip_fraction = (self._sums / self._minibatches).tolist()
+        record = self._pending[-1]
         last = slice((record.count - 1) // self._batch_size * self._batch_size, record.count)
         self._means = {
-            "train/entropy_loss": -float(np.mean([entropy for r in self.records for entropy in r.entropies])),
-            "train/policy_gradient_loss": float(np.average([float(loss.policy) for loss in losses], weights=weights)),
-            "train/value_loss": float(np.average([float(loss.value) for loss in losses], weights=weights)),
+            "train/entropy_loss": -entropy,
+            "train/policy_gradient_loss": policy,
+            "train/value_loss": value,
             "train/approx_kl": float(self.epoch_kl),
-            "train/clip_fraction": float(np.average([self._clip_fraction(group) for group in groups], weights=weights)),
-            "train/loss": float(evaluate([(record, last)]).total),
+            "train/clip_fraction": clip_fraction,
+            "train/loss": float(self._evaluate([(record, last)]).total),
         }
+
+    def _reduce(self) -> None:
+        """Add the pending epochs to the sums.
+
+        Minibatches of equal size are evaluated together: the mean over all their samples is the mean of their means.
+        """
+        groups, weights = self._groups(self._pending), self._group_sizes(self._pending)
+        for stretches, weight in zip(groups, weights, strict=True):
+            losses = self._evaluate(stretches)
+            means = [float(losses.policy), float(losses.value), -float(losses.entropy), self._clip_fraction(stretches)]
+            self._sums += weight * np.array(means)
+            self._minibatches += weight
 
     def means(self) -> dict[str, float]:
         """Return SB3's log keys and values for this update."""

@@ -33,7 +33,7 @@ from sb3_ppo_variants.engine.mlp import MLP, Layer
 from sb3_ppo_variants.training.errors import NonFiniteUpdateError
 from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.rollout_data import flatten_in_place
-from sb3_ppo_variants.training.statistics import RolloutMeasurement
+from sb3_ppo_variants.training.statistics import Losses, RolloutMeasurement
 
 if TYPE_CHECKING:
     from sb3_ppo_variants.training.update_loop import UpdateLoop
@@ -155,7 +155,7 @@ class NumpyEngine:
         )
         self._clip_range = self._model._current_clip_range()
         self._clip_range_vf = self._model._current_clip_range_vf()
-        return ArrayStatistics(self._model.batch_size, self._clip_range)
+        return ArrayStatistics(self._model.batch_size, self._clip_range, self._recorded_losses)
 
     def _outputs_of_rollout(self) -> FloatArray:
         """Run the actor over the whole rollout, in pieces that keep the networks' memory small."""
@@ -191,7 +191,7 @@ class NumpyEngine:
         self._epoch = self._rollout.rows(order)
         log_ratios, values, kls = np.zeros((3, len(order)), self.dtype)
         self._record = EpochRecord(order, self._normalised(self._epoch.advantages), log_ratios, values, kls)
-        stats.records.append(self._record)
+        stats.add_epoch(self._record)
 
     def evaluate(self, rows: slice) -> ArrayBatch:
         """Run both networks on a minibatch; remember what the backward pass and the logs need.
@@ -322,9 +322,9 @@ class NumpyEngine:
             zero_gradient_fraction=float((model._surrogate_slope(batch) == 0).mean()),
         )
 
-    def finish_epochs(self, stats: ArrayStatistics) -> None:
-        """Reduce what the epochs have recorded to the figures that are logged."""
-        stats.reduce(lambda stretches: self._model._losses(self._recorded_batch(stretches)))
+    def _recorded_losses(self, stretches: Sequence[Stretch]) -> Losses:
+        """Return the losses of recorded samples, from the torch hooks."""
+        return self._model._losses(self._recorded_batch(stretches))
 
     def _recorded_batch(self, stretches: Sequence[Stretch]) -> MiniBatch:
         """Rebuild recorded samples as the torch hooks see them, to log the values of the losses."""

@@ -340,8 +340,7 @@ class UpdateLoop(_Base):
             if self._is_over(stats):
                 break
         if isinstance(stats, ArrayStatistics):
-            assert self._numpy_engine is not None
-            self._numpy_engine.finish_epochs(stats)
+            stats.finish()
 
     def _run_epoch(self, stats: TensorStatistics) -> None:
         for rollout_data in minibatches(self.rollout_buffer, self.batch_size):
