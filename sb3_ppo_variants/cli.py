@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sb3_ppo_variants.registry import Algorithm
+    from sb3_ppo_variants.tuning.study import StudyChoices
 
 app = typer.Typer(
     name="ppo-variants",
@@ -103,7 +104,7 @@ def _algorithm_table(algorithms: "list[Algorithm]") -> "Table":
 
 @app.command()
 def rank(
-    study: Annotated[str, typer.Argument(help="Name of a shipped study (quick, classic), or path of a YAML file.")],
+    study: Annotated[str, typer.Argument(help="A shipped study (quick, classic, mujoco), or the path of a YAML file.")],
     *,
     out: Annotated[Path | None, typer.Option(help="Folder of the results.", show_default="runs/STUDY")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.", show_default="number of CPUs")] = None,
@@ -115,6 +116,16 @@ def rank(
     ] = None,
     envs: Annotated[str | None, typer.Option(help="Only these environments of the study, commas between.")] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the study's seed.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="Optuna's sampler: tpe, gp or random.", show_default="the study's")
+    ] = None,
+    pruner: Annotated[
+        str | None, typer.Option(help="Give trials up between their seeds: median or none.", show_default="the study's")
+    ] = None,
+    tune: Annotated[bool, typer.Option(help="Tune, or rank the registered configurations as they are.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print cells, steps and the estimated cost, and run nothing.")
+    ] = False,
     storage: Annotated[
         str | None, typer.Option(help="Optuna storage URL.", show_default="SQLite in the results' folder")
     ] = None,
@@ -123,20 +134,19 @@ def rank(
     if sys.platform == "win32":
         raise ValueError("rank runs on Linux and macOS; on Windows, run it inside WSL")
     try:
+        from sb3_ppo_variants.tuning.rank import preview
         from sb3_ppo_variants.tuning.rank import rank as run_study
     except ModuleNotFoundError as error:
         raise ValueError(f'rank needs {error.name}: pip install "sb3-ppo-variants[tuning]"') from error
+    choices: StudyChoices = {
+        "algorithms": _names(algos), "environments": _names(envs), "seed": seed,
+        "sampler": sampler, "pruner": pruner, "tune": tune,
+    }  # fmt: skip
+    if dry_run:
+        preview(study, workers=workers, **choices)
+        return
     try:
-        run_study(
-            study,
-            out=out,
-            workers=workers,
-            dask=dask,
-            algorithms=_names(algos),
-            environments=_names(envs),
-            seed=seed,
-            storage=storage,
-        )
+        run_study(study, out=out, workers=workers, dask=dask, storage=storage, **choices)
     except KeyboardInterrupt:
         typer.echo("Stopped. Every finished run is saved; the same command goes on from there.", err=True)
         raise typer.Exit(130) from None

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from typing_extensions import Unpack
 
 from .coordinator import Coordinator
 from .executor import CellExecutor, LocalExecutor
 from .one_for_all import OneForAll
+from .plan import estimate, show_plan
 from .progress import Progress
 from .proposals import distributions
 from .protocol import pin_protocol, protocol_digest, protocol_of, study_seeds
@@ -18,7 +20,7 @@ from .report import write_report
 from .result_files import TABLE_HEADER, table_row, write_results
 from .results import Ranking, make_ranking
 from .store import CellStore, FolderLock
-from .study import Study, load_study
+from .study import Study, StudyChoices, load_study
 from .track import Track
 from .trial_log import TrialLog, open_storage, storage_errors
 
@@ -29,11 +31,9 @@ def rank(
     out: Path | None = None,
     workers: int | None = None,
     dask: str | None = None,
-    algorithms: list[str] | None = None,
-    environments: list[str] | None = None,
-    seed: int | None = None,
     storage: str | None = None,
     console: Console | None = None,
+    **choices: Unpack[StudyChoices],
 ) -> Ranking:
     """Run a study to its end, or from where it was stopped.
 
@@ -41,17 +41,15 @@ def rank(
     :param out: folder of the results; runs/<study> by default
     :param workers: processes; the number of CPUs by default
     :param dask: address of a Dask scheduler, whose workers then run everything
-    :param algorithms: instead of the study's; ["all"] for every registered one
-    :param environments: only these of the study's
-    :param seed: instead of the study's
     :param storage: Optuna storage URL; SQLite in ``out`` by default
     :param console: where progress and the table are shown
+    :param choices: what is to be different from the study
     :raises ValueError: something is wrong with the arguments, before any work
     :raises OSError: results or storage cannot be written
     :raises concurrent.futures.BrokenExecutor: no worker can be kept alive, or the Dask scheduler is gone
     :raises KeyboardInterrupt: Ctrl-C, with everything stopped and saved
     """
-    study = load_study(name_or_path, algorithms=algorithms, environments=environments, seed=seed)
+    study = load_study(name_or_path, **choices)
     name = Path(name_or_path).stem
     folder = out or Path("runs") / name
     console = console or Console()
@@ -62,6 +60,8 @@ def rank(
         with storage_errors(url):
             tracks = make_tracks(study, f"{name}-{protocol_digest(protocol)}", url)
             console.print(f"{name}: {len(tracks)} studies, {executor.where}, results in {folder}", highlight=False)
+            cores = 1 if dask else workers or default_workers()
+            console.print(f"{name}: {estimate(study, cores)}", highlight=False)
             _run(tracks, folder, executor, console)
         ranking = make_ranking(tracks, protocol, study.seed)
         write_results(folder, ranking, tracks)
@@ -69,6 +69,21 @@ def rank(
     show(ranking, console)
     console.print(f"Report: {report}", highlight=False)
     return ranking
+
+
+def preview(
+    name_or_path: str, *, workers: int | None = None, console: Console | None = None, **choices: Unpack[StudyChoices]
+) -> None:
+    """Print what :func:`rank` would run and what that would cost; nothing is run or written.
+
+    :param name_or_path: a shipped study, or a YAML file
+    :param workers: that would share the work; the number of CPUs by default
+    :param console: where to
+    :param choices: what is to be different from the study
+    :raises ValueError: something is wrong with the arguments
+    """
+    study = load_study(name_or_path, **choices)
+    show_plan(study, default_workers() if workers is None else workers, console or Console())
 
 
 def default_workers() -> int:

@@ -3,11 +3,12 @@
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import gymnasium
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from typing_extensions import Unpack
 
 from sb3_ppo_variants.registry import ALGORITHMS, get_algorithm
 
@@ -108,25 +109,30 @@ def shipped_studies() -> list[str]:
     return sorted(file.name.removesuffix(".yml") for file in folder.iterdir() if file.name.endswith(".yml"))
 
 
-def load_study(
-    name_or_path: str,
-    *,
-    algorithms: list[str] | None = None,
-    environments: list[str] | None = None,
-    seed: int | None = None,
-    sampler: str | None = None,
-    pruner: str | None = None,
-    tune: bool = True,
-) -> Study:
-    """Read and check a study, before any work is done.
+class StudyChoices(TypedDict, total=False):
+    """What the command line may change in a study; None leaves it as it is.
 
-    :param name_or_path: name of a shipped study, or path of a YAML file
     :param algorithms: rank these instead of the study's; ["all"] for every registered one
     :param environments: only these of the study's environments
     :param seed: instead of the study's
     :param sampler: instead of the study's
     :param pruner: instead of the study's
     :param tune: False ranks the registered configurations: no trials
+    """
+
+    algorithms: list[str] | None
+    environments: list[str] | None
+    seed: int | None
+    sampler: str | None
+    pruner: str | None
+    tune: bool
+
+
+def load_study(name_or_path: str, **choices: Unpack[StudyChoices]) -> Study:
+    """Read and check a study, before any work is done.
+
+    :param name_or_path: name of a shipped study, or path of a YAML file
+    :param choices: what is to be different
     :raises ValueError: one line that says what is wrong, where, and what would be right
     """
     text = _read(name_or_path)
@@ -137,12 +143,7 @@ def load_study(
     if not isinstance(content, dict):
         raise ValueError(f"study {name_or_path}: expected keys and values, got {type(content).__name__}")
     try:
-        study = _choose(Study.model_validate(content), algorithms, environments)
-        instead = {"seed": seed, "sampler": sampler, "pruner": pruner}
-        changes: dict[str, Any] = {name: value for name, value in instead.items() if value is not None}
-        if not tune:
-            changes["budget"] = {**study.budget.model_dump(), "trials": 0}
-        return _checked(Study.model_validate({**study.model_dump(), **changes}))
+        return _checked(_changed(Study.model_validate(content), choices))
     except ValidationError as error:
         raise ValueError(f"study {name_or_path}: {_one_line(error)}") from error
     except ValueError as error:
@@ -162,17 +163,20 @@ def _read(name_or_path: str) -> str:
         raise ValueError(f"study {name_or_path}: cannot be read: {error}") from error
 
 
-def _choose(study: Study, algorithms: list[str] | None, environments: list[str] | None) -> Study:
+def _changed(study: Study, choices: StudyChoices) -> Study:
     content = study.model_dump()
-    if algorithms is not None:
-        content["algorithms"] = algorithms
+    instead = {name: choices.get(name) for name in ("algorithms", "seed", "sampler", "pruner")}
+    content |= {name: value for name, value in instead.items() if value is not None}
     if content["algorithms"] == ["all"]:
         content["algorithms"] = list(ALGORITHMS)
-    for env_id in environments or []:
-        if env_id not in study.environments:
-            raise ValueError(f"{env_id} is not one of its environments ({', '.join(study.environments)})")
+    environments = choices.get("environments")
     if environments is not None:
+        unknown = [env_id for env_id in environments if env_id not in study.environments]
+        if unknown:
+            raise ValueError(f"{unknown[0]} is not one of its environments ({', '.join(study.environments)})")
         content["environments"] = {env_id: content["environments"][env_id] for env_id in environments}
+    if not choices.get("tune", True):
+        content["budget"]["trials"] = 0
     return Study.model_validate(content)
 
 
