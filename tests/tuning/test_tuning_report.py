@@ -13,9 +13,10 @@ from sb3_ppo_variants.tuning.ranking_file import read_ranking
 from sb3_ppo_variants.tuning.report import write_report
 from sb3_ppo_variants.tuning.report.checklist import checklist
 from sb3_ppo_variants.tuning.report.figures import curve_figure, importance_figure, slice_figure
+from sb3_ppo_variants.tuning.report.page import render
 from sb3_ppo_variants.tuning.report.palette import looks
 from sb3_ppo_variants.tuning.report.protocol_view import searched_ranges, study_yaml
-from sb3_ppo_variants.tuning.report.trials import SearchedParameter
+from sb3_ppo_variants.tuning.report.trials import SearchedParameter, TunedPair
 from sb3_ppo_variants.tuning.study import load_study
 from typer.testing import CliRunner
 
@@ -131,6 +132,28 @@ def test_the_ring_in_a_slice_is_the_trial_that_was_tested(finished_study: Path) 
         chosen = line["best"]["CartPole-v1"]
         assert ring["x"] == [trials["x"][chosen["trial"]]]
         assert ring["y"] == [chosen["tuning_value"]]
+
+
+def test_thousands_of_trials_are_thinned_but_the_chosen_one_is_shown(finished_study: Path) -> None:
+    ranking = read_ranking(finished_study)
+    best = ranking["ranking"][0]["best"]["CartPole-v1"]
+    best["trial"] = 4321
+    pair = (ranking["ranking"][0]["algorithm"], "CartPole-v1")
+    many = TunedPair(
+        numbers=list(range(10_000)),
+        values=[number / 10_000 for number in range(10_000)],
+        params=[{"rate": number} for number in range(10_000)],
+        searched=[SearchedParameter("rate", "linear")],
+        importances=None,
+    )
+    page = render(ranking, {pair: many})
+    found = re.search(r'id="figure-data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    trials, ring = json.loads(found.group(1))["slices"][0]["figures"][0]["data"]
+    assert len(trials["x"]) == 296
+    assert trials["x"][:2] == [0, 34]
+    assert ring["x"] == [4321]
+    assert ring["y"] == [0.4321]
 
 
 def test_names_and_reasons_are_text_and_not_markup(finished_study: Path) -> None:

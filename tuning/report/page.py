@@ -20,6 +20,9 @@ from .palette import Look, looks
 from .protocol_view import searched_ranges, study_yaml
 from .trials import TunedPair, read_trials
 
+MOST_POINTS = 300
+"""Trials in a slice; of more, every second, third, ... is shown, and the chosen one."""
+
 _CONTENT = ("verdict", "warnings", "equal_seconds", "failures", "one_for_all", "protocol")
 
 
@@ -87,6 +90,7 @@ def render(ranking: Ranking, trials: Mapping[tuple[str, str], TunedPair], missin
         tuned_iqm={line["algorithm"]: line["iqm"] for line in lines},
         unexplained=_unexplained(trials),
         slices=_slices(lines, trials, styles),
+        most_points=MOST_POINTS,
         missing=missing,
         checklist=checklist(ranking),
         spaces=searched_ranges(protocol, env_ids),
@@ -162,10 +166,19 @@ def _slices(
 
 
 def _slice_figures(tuned: TunedPair, chosen: int, look: Look) -> list[Figure]:
-    index = tuned.numbers.index(chosen) if chosen in tuned.numbers else None
+    """One figure for each parameter, of so many trials at most that the page keeps a sensible size."""
+    stride = -(-len(tuned.numbers) // MOST_POINTS)
+    shown = [place for place, number in enumerate(tuned.numbers) if place % stride == 0 or number == chosen]
+    numbers = [tuned.numbers[place] for place in shown]
+    index = numbers.index(chosen) if chosen in numbers else None
+    values = [tuned.values[place] for place in shown]
     return [
         figures.slice_figure(
-            parameter, [params[parameter.name] for params in tuned.params], tuned.values, chosen=index, look=look
+            parameter,
+            [tuned.params[place][parameter.name] for place in shown],
+            values,
+            chosen=index,
+            look=look,
         )
         for parameter in tuned.searched
     ]
