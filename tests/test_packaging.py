@@ -124,7 +124,7 @@ def files_to_ship(tree: Path) -> set[str]:
         f"{target}/{path.relative_to(tree / source).as_posix()}"
         for source, target in SOURCES.items()
         for path in (tree / source).rglob("*")
-        if path.suffix in {".py", ".yml", ".typed"}
+        if path.suffix in {".py", ".yml", ".typed", ".j2", ".css", ".js"}
     }
 
 
