@@ -9,8 +9,11 @@ from gymnasium import spaces
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.vec_env import DummyVecEnv
+from torch import nn
 
 from sb3_ppo_variants import ClipPPO, TrulyPPO
+from sb3_ppo_variants.engine.activations import activation_of
+from sb3_ppo_variants.engine.layout import Shared
 from sb3_ppo_variants.registry import VARIANTS
 from sb3_ppo_variants.training.snapshot import PolicySnapshot
 from sb3_ppo_variants.training.update_loop import UpdateLoop
@@ -21,6 +24,7 @@ SPACES: dict[str, spaces.Space[Any]] = {
     "MultiDiscrete": spaces.MultiDiscrete([3, 2, 4]),
     "MultiBinary": spaces.MultiBinary(3),
 }
+ACTIVATIONS = {"tanh": nn.Tanh(), "relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(), "elu": nn.ELU(), "silu": nn.SiLU()}
 N_STEPS = 48
 
 
@@ -102,21 +106,42 @@ def assert_equal_gradients(model: UpdateLoop, indices: np.ndarray) -> None:
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("algorithm_id", VARIANTS)
-def test_gradients_of_every_variant_and_head(algorithm_id: str, space: str) -> None:
+def test_gradients_of_every_variant_head_and_activation(algorithm_id: str, space: str) -> None:
+    cls = VARIANTS[algorithm_id].cls
     if algorithm_id == "rpo" and space != "Box":
         with pytest.raises(ValueError, match="ClipPPO"):
-            make_model(VARIANTS[algorithm_id].cls, SPACES[space])
+            make_model(cls, SPACES[space])
         return
-    model = make_model(VARIANTS[algorithm_id].cls, SPACES[space], ent_coef=0.013, vf_coef=0.7, engine="numpy")
-    assert_equal_gradients(model, np.random.default_rng(1).permutation(N_STEPS))
+    for activation in ACTIVATIONS:
+        kwargs = {"activation_fn": activation, "net_arch": {"pi": [9, 8], "vf": [7]}}
+        model = make_model(cls, SPACES[space], ent_coef=0.013, vf_coef=0.7, engine="numpy", policy_kwargs=kwargs)
+        assert_equal_gradients(model, np.random.default_rng(1).permutation(N_STEPS))
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu", "leaky_relu", "elu", "silu"])
-@pytest.mark.parametrize("net_arch", [{"pi": [7], "vf": [6, 5, 4]}, {"pi": [], "vf": [8]}, [16, 16]])
-def test_gradients_of_every_activation_and_shape(activation: str, net_arch: Any) -> None:
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("net_arch", [{"pi": [7], "vf": [6, 5, 4]}, {"pi": [], "vf": [8]}, [16, 16], []])
+def test_gradients_of_every_shape(activation: str, net_arch: Any) -> None:
     kwargs = {"activation_fn": activation, "net_arch": net_arch}
     model = make_model(ClipPPO, SPACES["Box"], policy_kwargs=kwargs, engine="numpy")
     assert_equal_gradients(model, np.arange(N_STEPS))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_beside_their_kink_and_far_away(activation: str) -> None:
+    module = ACTIVATIONS[activation]
+    points = np.array([-800.0, -20.0, -1e-3, -1e-9, 0.0, 1e-9, 1e-3, 20.0, 800.0])
+    leaf = th.tensor(points, requires_grad=True)
+    expected = module(leaf)
+    expected.sum().backward()
+    ours = activation_of(module)
+    assert ours is not None
+    z, h, exact, slope = Shared(points.copy()), Shared(np.empty(9)), Shared(np.empty(9)), np.ones(9)
+    ours.forward(z, h)
+    ours.exact(z, exact)
+    ours.backward(slope, z.array, h.array)
+    np.testing.assert_allclose(h.array, expected.detach(), rtol=1e-12)
+    assert np.array_equal(exact.array, expected.detach())
+    np.testing.assert_allclose(slope, leaf.grad, rtol=1e-9, atol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -139,16 +164,33 @@ def test_gradients_of_both_triggers(trigger: Any) -> None:
     assert_equal_gradients(model, np.arange(N_STEPS))
 
 
-@pytest.mark.parametrize("ratio", [0.8 - 1e-4, 0.8 + 1e-4, 1.2 - 1e-4, 1.2 + 1e-4])
-def test_gradients_beside_the_clip(ratio: float) -> None:
-    model = make_model(ClipPPO, SPACES["Discrete"], engine="numpy")
-    buffer = model.rollout_buffer
-    twin = make_model(ClipPPO, SPACES["Discrete"], engine="numpy")
+@pytest.mark.parametrize("algorithm_id", [name for name in VARIANTS if name != "rpo"])  # which blurs the ratio
+def test_gradients_beside_the_kinks_of_the_surrogate(algorithm_id: str) -> None:
+    """At r = 1, and at the bounds of the clip; on both sides of each."""
+    ratios = np.array([kink + side for kink in (0.8, 1.0, 1.2) for side in (-1e-4, 1e-4)])
+    cls = VARIANTS[algorithm_id].cls
+    model, twin = (make_model(cls, SPACES["Discrete"], engine="numpy") for _ in range(2))
     perturb(twin)
+    buffer = model.rollout_buffer
     with th.no_grad():
         actions = th.as_tensor(buffer.actions.reshape(-1)).long()
         log_prob = twin.policy.evaluate_actions(th.as_tensor(buffer.observations[:, 0]), actions)[1]
-    buffer.log_probs[:, 0] = (log_prob - np.log(ratio)).numpy()
+    buffer.log_probs[:, 0] = log_prob.numpy() - np.log(np.resize(ratios, N_STEPS))
+    assert_equal_gradients(model, np.arange(N_STEPS))
+
+
+@pytest.mark.parametrize("value_clip", ["sb3", "max"])
+def test_gradients_beside_the_kinks_of_the_value_loss(value_clip: Any) -> None:
+    model, twin = (
+        make_model(ClipPPO, SPACES["Discrete"], engine="numpy", clip_range_vf=0.1, value_clip=value_clip)
+        for _ in range(2)
+    )
+    perturb(twin)
+    buffer = model.rollout_buffer
+    with th.no_grad():
+        actions = th.as_tensor(buffer.actions.reshape(-1)).long()
+        values = twin.policy.evaluate_actions(th.as_tensor(buffer.observations[:, 0]), actions)[0].numpy()[:, 0]
+    buffer.values[:, 0] = values + np.resize([0.1 - 1e-4, 0.1 + 1e-4, -0.1 - 1e-4, -0.1 + 1e-4], N_STEPS)
     assert_equal_gradients(model, np.arange(N_STEPS))
 
 
