@@ -18,7 +18,7 @@ from rl_zoo3.exp_manager import ExperimentManager as ZooExperimentManager  # reg
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_ppo_variants.evaluation import MaskedEvalCallback
+from sb3_ppo_variants.evaluation import MaskedEvalCallback, knows_masks
 from sb3_ppo_variants.experiment import ENVIRONMENT_KEYS, check_keys, check_values, resolve_schedule
 from sb3_ppo_variants.registry import constructor_parameters
 from sb3_ppo_variants.search_space import suggest
@@ -96,6 +96,8 @@ class ExperimentManager(ZooExperimentManager):
         algorithm = ALGORITHMS[self.algo]
         arguments = (name for name in constructor_parameters(algorithm.cls) if name not in _FROM_OPTIONS)
         known = [*_ZOO_KEYS, *arguments]
+        if knows_masks(algorithm.cls):  # the class says more of them than that MaskablePPO's constructor has none
+            known += ["use_sde", "sde_sample_freq"]
         where = f"the {self.algo} entry for {self.env_name.gym_id}"
         check_keys(hyperparams, known, where)
         resolved, falling = resolve_schedules(algorithm, hyperparams)

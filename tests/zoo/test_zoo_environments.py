@@ -85,3 +85,11 @@ def test_a_film_of_mujoco_needs_no_display(monkeypatch: pytest.MonkeyPatch) -> N
     env.close()
     assert frame.shape == (480, 480, 3)
     assert frame.std() > 10
+
+
+@pytest.mark.slow
+def test_a_variant_learns_cartpole_with_its_registered_settings() -> None:
+    model = ["--algo", "adaptive_clip_ppo", "--env", "CartPole-v1"]
+    command("train", *model, "--seed", 1, "--eval-freq", 20000)
+    command("enjoy", *model, "-f", "logs", "--no-render", "-n", 5000, "--reward-log", "rewards")
+    assert load_results("rewards").r.mean() > 475  # gymnasium's threshold of a solved CartPole-v1

@@ -43,6 +43,10 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["train", "--algo", "spo", "--env", "MiniGrid-FourRooms-v0"],
         "minigrid.wrappers.FlatObsWrapper",
     ),
+    "masks of continuous actions": (
+        ["train", "--algo", "maskable_spo", "--env", "Pendulum-v1"],
+        "use a form of the variant without masks",
+    ),
     "actions that a variant does not know": (["train", "--algo", "rpo", "--env", "CartPole-v1"], "else use ClipPPO"),
 }
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,27 @@ def test_benchmark_evaluates_every_agent_of_a_folder(cartpole_logs: Path) -> Non
     row = next(line for line in Path("bench/benchmark.md").read_text().splitlines() if ALGO in line)
     assert [cell.strip() for cell in row.strip("|").split("|")][:2] == [ALGO, ENV]
     assert load_results("bench/adaptive_clip_ppo-CartPole-v1").l.sum() <= 300
+
+
+def test_benchmark_finds_the_folders_of_games() -> None:
+    run = Path("logs/spo/ALE-Pong-v5_1/ALE-Pong-v5")
+    run.mkdir(parents=True)
+    (run / "args.yml").write_text("env: ALE/Pong-v5")
+    (run / "config.yml").write_text("n_timesteps: 5000")
+    # Scores are there from an earlier benchmark, so it does not play again
+    scores = Path("bench/spo-ALE-Pong-v5/0.monitor.csv")
+    scores.parent.mkdir(parents=True)
+    scores.write_text('#{"t_start": 0.0, "env_id": "ALE/Pong-v5"}\nr,l,t\n-21.0,900,1.0\n')
+    command("benchmark", "--log-dir", "logs", "--benchmark-dir", "bench", "--no-hub")
+    row = next(line for line in Path("bench/benchmark.md").read_text().splitlines() if line.startswith("|spo"))
+    assert [cell.strip() for cell in row.strip("|").split("|")][:5] == ["spo", "ALE-Pong-v5", "-21", "0", "5k"]
+
+
+@pytest.mark.parametrize("name", ["enjoy", "load-from-hub", "benchmark"])
+def test_what_rl_zoo3_needs_and_does_not_declare(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 'requests; extra == "zoo"' in requires("sb3-ppo-variants")
+    monkeypatch.setitem(sys.modules, "requests", None)
+    assert refusal(name, "--help") == f'{name} needs requests: pip install "sb3-ppo-variants[zoo]"'
 
 
 @pytest.mark.parametrize(
