@@ -526,7 +526,7 @@ MUTANTS = [
         "standardised = (batch.actions - old.mean) / old.stddev",
         "standardised = (batch.actions - old.mean) * old.stddev",
         "tests/test_variants_trgppo.py",
-        "autograds or further",
+        "autograds",
     ),
     # The loop
     Mutant(

@@ -15,6 +15,7 @@ from torch import nn
 from torch.distributions import StudentT
 
 from sb3_ppo_variants import ClipPPO, TrustRegionPPO, UpdateLoop
+from sb3_ppo_variants.registry import VARIANTS
 from sb3_ppo_variants.testing import BOX, DISCRETE, MULTI_BINARY, MULTI_DISCRETE, VECTOR, make_env
 from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.snapshot import PolicySnapshot
@@ -215,6 +216,23 @@ def test_logged_diagnostics_are_those_of_the_whole_rollout(actions: Any, engine:
     # Kish: n / (1 + squared coefficient of variation)
     effective = 1 / (1 + np.var(audit.ratio) / np.mean(audit.ratio) ** 2)
     assert audit.logs["train/effective_sample_size"] == pytest.approx(effective, rel=1e-4)
+
+
+@pytest.mark.parametrize("actions", [BOX, MULTI_DISCRETE], ids=["box", "multi-discrete"])
+@pytest.mark.parametrize("algorithm_id", VARIANTS)
+def test_both_engines_take_the_same_steps_and_log_the_same_figures(algorithm_id: str, actions: Any) -> None:
+    if algorithm_id == "rpo":
+        actions = BOX
+    kwargs = {"n_steps": 80, "learning_rate": 2e-3, "ent_coef": 0.01, "clip_range_vf": 0.3}
+    ours, theirs = (learned(VARIANTS[algorithm_id].cls, actions, engine=name, **kwargs) for name in ("numpy", "torch"))
+    assert ours.engine_in_use == "numpy"
+    for parameter, expected in zip(ours.policy.parameters(), theirs.policy.parameters(), strict=True):
+        th.testing.assert_close(parameter, expected, rtol=0, atol=1e-5)
+    logged, expected_logs = (
+        {key: value for key, value in model.logger.name_to_value.items() if not key.startswith("time/")}
+        for model in (ours, theirs)
+    )
+    assert logged == pytest.approx(expected_logs, rel=1e-3, abs=1e-5)
 
 
 def test_a_policy_that_has_not_moved_measures_as_such() -> None:

@@ -80,7 +80,9 @@ def test_without_a_budget_of_its_own_it_follows_the_clip_range(name: str) -> Non
 @pytest.mark.parametrize("kl_delta", [None, 0.01])
 @pytest.mark.parametrize("name", ["box", "discrete", "multi-discrete"])
 def test_the_slope_is_autograds(name: str, kl_delta: float | None) -> None:
-    model, batches = minibatches(ACTIONS[name], kl_delta=kl_delta)
+    # A standard deviation that is far from 1, so that forgetting it shows
+    own = {"policy_kwargs": {"log_std_init": -1.5}} if name == "box" else {}
+    model, batches = minibatches(ACTIONS[name], kl_delta=kl_delta, **own)
     batch = batches[-1]
     leaf = batch.log_prob.detach().requires_grad_()
     (expected,) = th.autograd.grad(model._surrogate(replace(batch, log_prob=leaf)).sum(), leaf)
