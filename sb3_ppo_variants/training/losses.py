@@ -268,6 +268,9 @@ def max_clipped_value_loss_slope(
     values: FloatArray, old_values: FloatArray, returns: FloatArray, clip_range_vf: float
 ) -> FloatArray:
     """Return the derivative of each sample's error in :func:`max_clipped_value_loss` by its value."""
-    clipped = old_values + np.clip(values - old_values, -clip_range_vf, clip_range_vf)
+    change = values - old_values
+    clipped = old_values + np.clip(change, -clip_range_vf, clip_range_vf)
     error = values - returns
-    return np.where(np.abs(error) >= np.abs(clipped - returns), 2.0 * error, 0.0)
+    # Within the range both errors are the same, rounding aside, and so are their derivatives
+    counts = (np.abs(change) <= clip_range_vf) | (np.abs(error) >= np.abs(clipped - returns))
+    return np.where(counts, 2.0 * error, 0.0)
