@@ -321,8 +321,11 @@ def check_values(entry: Mapping[str, Any], cls: type[OnPolicyAlgorithm], where: 
 
 
 def _check_env_id(env_id: str) -> None:
+    module, _, name = env_id.rpartition(":")
     try:
-        gym.spec(env_id)
+        if module:  # "package:Name-v0", as in gymnasium.make: the package registers it when it is imported
+            importlib.import_module(module)
+        gym.spec(name)
     except (gym.error.Error, ImportError) as error:
         raise ValueError(f"Unknown environment {env_id!r}: {error}") from error
 

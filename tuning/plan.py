@@ -81,7 +81,7 @@ def _seconds(study: Study, env_id: str, runs: int, evaluations: int) -> float | 
 
 
 def _evaluation_seconds(study: Study, env_id: str, speed: Speed) -> float:
-    longest = gymnasium.spec(env_id).max_episode_steps or 1000
+    longest = gymnasium.spec(env_id.rpartition(":")[2]).max_episode_steps or 1000
     return study.evaluation.episodes * longest / speed.evaluation
 
 
