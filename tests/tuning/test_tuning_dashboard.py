@@ -125,6 +125,28 @@ def test_without_a_usable_database_it_says_so_and_starts_nothing(
     assert words in done.stderr
 
 
+KILLED_WHILE_WRITING = """
+import os, signal, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA cache_size = 1")  # so that half a transaction is in the file
+database.execute("BEGIN IMMEDIATE")
+database.execute("CREATE TABLE junk (content)")
+database.executemany("INSERT INTO junk VALUES (?)", [("x" * 500,)] * 3000)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_database_whose_writer_was_killed_is_left_to_rank(finished_study: Path) -> None:
+    path = finished_study / "study.db"
+    subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(path)], check=False)
+    assert (finished_study / "study.db-journal").exists()
+    before = path.read_bytes()
+    done = CliRunner().invoke(app, ["dashboard", str(finished_study)])
+    assert done.exit_code == 1
+    assert "was being written when rank was killed: run the same rank command" in done.stderr
+    assert path.read_bytes() == before
+
+
 def test_a_port_that_is_taken_is_named(finished_study: Path) -> None:
     with served(finished_study) as (url, _):
         port = url.rstrip("/").rpartition(":")[2]
