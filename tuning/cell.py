@@ -254,7 +254,7 @@ class LearningCurve(BaseCallback):
             deterministic=True,
             return_episode_rewards=True,
         )
-        self.returns = [float(value) for value in returns]  # type: ignore[union-attr]
+        self.returns = [float(value) for value in returns]
         if not all(math.isfinite(value) for value in self.returns):
             raise ValueError(f"evaluation after {self.num_timesteps} steps gave non-finite returns: {self.returns}")
         seconds = begun - self._started - self._evaluating
