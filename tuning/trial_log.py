@@ -37,7 +37,9 @@ def storage_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (OptunaError, SQLAlchemyError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
+        cause = error.__cause__ or error
+        # The driver's own words; SQLAlchemy puts advice for programmers before them
+        reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
         raise OSError(
             f"storage {url} cannot be used: {reason}. If it is damaged, remove it: it is written again from the cells"
         ) from error
