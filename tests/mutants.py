@@ -699,8 +699,8 @@ MUTANTS = [
         "engine/numpy_engine.py",
         "_standardised(tail[None])[0] if len(tail) > 1 else tail",
         "_standardised(tail[None])[0]",
-        "tests/test_engine_gradients.py",
-        "one_sample",
+        "tests/test_update_loop.py",
+        "both_engines and clip_ppo",
     ),
     Mutant(
         "the engine does not clip gradients",

@@ -223,7 +223,8 @@ def test_logged_diagnostics_are_those_of_the_whole_rollout(actions: Any, engine:
 def test_both_engines_take_the_same_steps_and_log_the_same_figures(algorithm_id: str, actions: Any) -> None:
     if algorithm_id == "rpo":
         actions = BOX
-    kwargs = {"n_steps": 80, "learning_rate": 2e-3, "ent_coef": 0.01, "clip_range_vf": 0.3}
+    # The last minibatch has one sample
+    kwargs = {"n_steps": 65, "learning_rate": 2e-3, "ent_coef": 0.01, "clip_range_vf": 0.3}
     ours, theirs = (learned(VARIANTS[algorithm_id].cls, actions, engine=name, **kwargs) for name in ("numpy", "torch"))
     assert ours.engine_in_use == "numpy"
     for parameter, expected in zip(ours.policy.parameters(), theirs.policy.parameters(), strict=True):
