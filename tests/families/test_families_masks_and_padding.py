@@ -78,6 +78,20 @@ def test_invalid_actions_have_no_gradient_and_nothing_is_nan(name: str, scale: f
     assert logits.grad[th.as_tensor(masks)].abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("observations", [VECTOR, DICT])
+@pytest.mark.parametrize("family", ["Maskable", "MaskableRecurrent"])
+def test_each_action_is_valid_under_the_mask_that_is_stored_with_it(family: str, observations: Any) -> None:
+    model = make_model(class_of(family, "ClipPPO"), make_masked_env(observations, DISCRETE, 3)).learn(96)
+    seen = 0
+    for samples in model.rollout_buffer.get(20):
+        is_real = samples.mask.bool() if family == "MaskableRecurrent" else th.ones(len(samples.actions), dtype=th.bool)
+        masks, actions = samples.action_masks[is_real], samples.actions[is_real].long()
+        assert (masks.gather(1, actions) == 1).all()
+        assert 0 < masks.mean() < 1
+        seen += len(actions)
+    assert seen == 96
+
+
 # Padding --------------------------------------------------------------------------------------------------------------
 
 
