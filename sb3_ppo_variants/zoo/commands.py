@@ -44,6 +44,11 @@ _PACKAGES = (
     "yaml",
 )
 _HTTP_PACKAGES = ("httpx", "httpx2", "requests")  # what huggingface_hub has used so far
+_HINTS = {
+    "No model found": "did its run stop before it saved one? --exp-id N chooses another run",
+    "empty sequence": "it needs two runs or more of each algorithm on each environment in what all-plots saved",
+    "install rliable": "it has to fit to pandas: ppo-variants doctor says what to type",
+}
 _STDLIB = ("<frozen", sysconfig.get_path("stdlib"))
 
 
@@ -182,7 +187,6 @@ def run(name: str, arguments: Sequence[str]) -> None:
 
 def _hint(name: str, arguments: Sequence[str], error: Exception) -> str:
     """Say what is missing most often."""
-    message = str(error)
     if _defined_in(error) == "sqlalchemy":
         return " (--storage takes a URL such as sqlite:///study.db, or a file such as study.log)"
     if _defined_in(error) in _HTTP_PACKAGES:
@@ -191,11 +195,7 @@ def _hint(name: str, arguments: Sequence[str], error: Exception) -> str:
     if name in options and not any(argument.startswith(("-f", "--f", "--log-dir")) for argument in arguments):
         # These scripts of rl_zoo3 look into rl-trained-agents, its own models
         return f" (what ppo-variants train saved is in logs: add {options[name]} logs)"
-    if "empty sequence" in message:  # max() of rl_zoo3.plots
-        return " (it needs two runs or more of each algorithm on each environment in what all-plots saved)"
-    if message.startswith("No model found"):
-        return " (did its run stop before it saved one? --exp-id N chooses another run)"
-    return ""
+    return next((f" ({hint})" for words, hint in _HINTS.items() if words in str(error)), "")
 
 
 def _call(command: Command) -> None:

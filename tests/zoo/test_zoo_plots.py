@@ -17,6 +17,14 @@ def no_window(monkeypatch: pytest.MonkeyPatch) -> None:
     mpl.use("agg")
 
 
+def show_two_runs(cartpole_logs: Path) -> None:
+    """Make ``logs`` with two runs, since plot-from-file makes nothing of one."""
+    logs = Path("logs/adaptive_clip_ppo")
+    logs.mkdir(parents=True)
+    for number in (1, 2):
+        (logs / f"CartPole-v1_{number}").symlink_to(cartpole_logs / "adaptive_clip_ppo/CartPole-v1_1")
+
+
 def test_training_curves_are_saved_where_no_window_can_open(
     cartpole_logs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -28,10 +36,7 @@ def test_training_curves_are_saved_where_no_window_can_open(
 def test_evaluations_are_tabulated_saved_and_plotted_again(
     cartpole_logs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    logs = Path("logs/adaptive_clip_ppo")
-    logs.mkdir(parents=True)
-    for number in (1, 2):  # of one run, plot-from-file makes nothing
-        (logs / f"CartPole-v1_{number}").symlink_to(cartpole_logs / "adaptive_clip_ppo/CartPole-v1_1")
+    show_two_runs(cartpole_logs)
     command("all-plots", *CARTPOLE, "-f", "logs", "-o", "results")
     assert "ADAPTIVE_CLIP_PPO" in capsys.readouterr().out
     assert imageio.imread("results-cartpole.png").std() > 10
@@ -57,6 +62,15 @@ def test_a_broken_rliable_does_not_stop_the_other_plots(
     monkeypatch.setitem(sys.modules, "arch", types.ModuleType("arch"))
     command("plot-train", *CARTPOLE, "-f", cartpole_logs, "-w", 5)
     assert Path("training-episodic-reward.png").is_file()
+
+
+def test_plots_that_need_rliable_say_what_to_do(cartpole_logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith(("rliable", "rl_zoo3.plots"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "rliable", None)
+    show_two_runs(cartpole_logs)
+    command("all-plots", *CARTPOLE, "-f", "logs", "-o", "results", "--no-display")
+    assert "ppo-variants doctor" in refusal("plot-from-file", "-i", "results", "--rliable", "--skip-timesteps")
 
 
 @pytest.mark.parametrize(
