@@ -3,7 +3,8 @@
 Each measurement is a process of its own, on one core and with one thread. It makes its environments and its model,
 does one rollout and update to warm up (allocations, just-in-time compilation), then times some rollouts and updates.
 The sides alternate within a round, so that a change of the machine's speed meets all of them; figures are medians over
-the rounds, and ratios are taken within each round. SBX may live in a Python environment of its own.
+the rounds, and ratios are taken within each round. SBX may live in a Python environment of its own. With --at-once,
+several settings are measured at the same time, each on a core of its own: sides are compared within a setting.
 """
 
 import argparse
@@ -14,8 +15,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Queue
 from statistics import geometric_mean, median
 from typing import Any
 
@@ -77,21 +80,20 @@ def main() -> None:
     """Measure, print the tables, write every reading."""
     options = _options()
     if options.measure:
-        side, setting = options.measure
-        print(json.dumps(measure(side, SETTINGS[setting], options.n_steps, options.updates)))
+        side, setting, core = options.measure
+        print(json.dumps(measure(side, SETTINGS[setting], int(core), options.n_steps, options.updates)))
         return
     sides = [side for side in SIDES if side in options.sides and (side != "sbx" or _has_sbx(options.sbx_python))]
-    readings: list[Reading] = []
+    cores: Queue[int] = Queue()
+    for core in sorted(_cores(), reverse=True):
+        cores.put(core)
     found: dict[str, dict[str, str]] = {}  # versions on each side
-    for setting in options.settings:
-        for number in range(options.rounds):
-            for side in sides:
-                reading, found[side] = _measure_in_process(setting, side, number, options)
-                readings.append(reading)
-                print(f"{setting}, round {number}, {side}: {reading.steps_per_second:,.0f} steps/s", file=sys.stderr)
+    with ThreadPoolExecutor(options.at_once) as pool:
+        parts = pool.map(lambda setting: _measure_setting(setting, sides, cores, found, options), options.settings)
+        readings = [reading for part in parts for reading in part]
     summary = summarise(readings)
     state = machine() | {"threads": 1}
-    budget = {"rounds": options.rounds, "updates": options.updates, "n_steps": options.n_steps}
+    budget = {name: getattr(options, name) for name in ("rounds", "updates", "n_steps", "at_once")}
     record = {"machine": state, "versions": found, "options": budget, "summary": summary}
     write_json(options.json, record | {"readings": [vars(reading) for reading in readings]})
     print(report(summary, options))
@@ -105,10 +107,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--n-steps", type=positive, default=2048, help="steps of a rollout in each environment (2048)")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="all by default")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="all by default")
+    parser.add_argument("--at-once", type=positive, default=1, help="settings measured at the same time (1)")
     parser.add_argument("--sbx-python", metavar="PATH", help="a Python that has sbx-rl and gymnasium[mujoco]")
     parser.add_argument("--json", type=Path, default=Path("runs/throughput.json"), help="(runs/throughput.json)")
-    parser.add_argument("--measure", nargs=2, metavar=("SIDE", "SETTING"), help=argparse.SUPPRESS)
-    return parser.parse_args()
+    parser.add_argument("--measure", nargs=3, metavar=("SIDE", "SETTING", "CORE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.at_once > len(_cores()):
+        parser.error(f"--at-once {options.at_once} is more than the {len(_cores())} cores that this process may use")
+    return options
 
 
 # In the process that asks. It imports nothing large: on Linux the peak memory of a child is at least its parent's -----
@@ -122,12 +128,34 @@ def _has_sbx(python: str | None) -> bool:
     return tried.returncode == 0
 
 
+def _cores() -> set[int]:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def _measure_setting(
+    setting: str,
+    sides: list[str],
+    cores: "Queue[int]",
+    found: dict[str, dict[str, str]],
+    options: argparse.Namespace,
+) -> list[Reading]:
+    """Measure all rounds of a setting on a free core; note the versions of each side."""
+    core, readings = cores.get(), []
+    for number in range(options.rounds):
+        for side in sides:
+            reading, found[side] = _measure_in_process(setting, side, number, core, options)
+            readings.append(reading)
+            print(f"{setting}, round {number}, {side}: {reading.steps_per_second:,.0f} steps/s", file=sys.stderr)
+    cores.put(core)
+    return readings
+
+
 def _measure_in_process(
-    setting: str, side: str, number: int, options: argparse.Namespace
+    setting: str, side: str, number: int, core: int, options: argparse.Namespace
 ) -> tuple[Reading, dict[str, str]]:
     python = options.sbx_python if side == "sbx" and options.sbx_python else sys.executable
     budget = ["--n-steps", str(options.n_steps), "--updates", str(options.updates)]
-    command = [python, __file__, "--measure", side, setting, *budget]
+    command = [python, __file__, "--measure", side, setting, str(core), *budget]
     process = subprocess.run(command, env=one_thread(), capture_output=True, text=True, check=False)
     if process.returncode != 0:
         raise RuntimeError(f"{side} on {setting} failed:\n{process.stderr}")
@@ -178,7 +206,8 @@ def report(summary: dict[str, Any], options: argparse.Namespace) -> str:
         if side in OURS and against:
             lines.append(f"{SIDES[side]}, geometric mean over the default settings measured: {against}.")
     timed = f"rounds: {options.rounds}; timed rollouts and updates in each, after one to warm up: {options.updates}"
-    return "\n".join([*lines, f"Medians ({timed}). Each measurement in a process of its own, on one thread.", ""])
+    how = f"Each measurement in a process of its own, on one core and thread; settings at once: {options.at_once}."
+    return "\n".join([*lines, f"Medians ({timed}). {how}", ""])
 
 
 def _speed(cell: dict[str, Any] | None) -> str:
@@ -192,10 +221,10 @@ def _speed(cell: dict[str, Any] | None) -> str:
 # In the process that is measured ------------------------------------------------------------------------------------
 
 
-def measure(side: str, setting: Setting, n_steps: int, updates: int) -> dict[str, Any]:
+def measure(side: str, setting: Setting, core: int, n_steps: int, updates: int) -> dict[str, Any]:
     """Measure one side in this process, which must have done nothing else before."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        os.sched_setaffinity(0, {core})
     import torch
     from stable_baselines3.common.env_util import make_vec_env
 

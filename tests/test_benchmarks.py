@@ -46,25 +46,27 @@ def table(text: str, number: int = 0) -> dict[str, dict[str, str]]:
 
 
 def test_throughput_measures_each_side_in_a_process_and_keeps_every_reading(
-    tmp_path: Path, without_sbx: dict[str, str]
+    throughput: ModuleType, tmp_path: Path, without_sbx: dict[str, str]
 ) -> None:
     file = tmp_path / "results" / "throughput.json"
-    sides = ["environment", "sb3", "sbx", "numpy"]
-    budget = ["--rounds", "1", "--updates", "2", "--n-steps", "64", "--settings", "cartpole-1"]
+    sides = ["environment", "sbx", "numpy"]
+    budget = ["--rounds", "1", "--updates", "2", "--n-steps", "64", "--settings", "cartpole-1", "cartpole-8"]
+    budget += ["--at-once", str(min(2, len(throughput._cores())))]
     process = run("throughput.py", *budget, "--sides", *sides, "--json", str(file), env=without_sbx)
     assert process.returncode == 0, process.stderr
 
     content = json.loads(file.read_text(encoding="utf-8"))
-    assert [reading["side"] for reading in content["readings"]] == ["environment", "sb3", "numpy"]
+    measured = [(reading["setting"], reading["side"]) for reading in content["readings"]]
+    assert measured == [(setting, side) for setting in budget[-4:-2] for side in ("environment", "numpy")]
     for reading in content["readings"]:
-        assert reading["steps"] == 128
-        assert reading["steps_per_second"] == pytest.approx(128 / reading["seconds"])
+        assert reading["steps"] == 128 * int(reading["setting"][-1])
+        assert reading["steps_per_second"] == pytest.approx(reading["steps"] / reading["seconds"])
         assert 20 < reading["peak_rss_mib"] < 5000
     assert content["machine"].keys() >= {"cpu", "cores", "threads", "date", "command"}
     assert content["versions"]["numpy"].keys() >= {"python", "torch", "numpy", "stable-baselines3"}
     speeds, memory = table(process.stdout)["CartPole-v1, 1 env"], table(process.stdout, 1)["CartPole-v1, 1 env"]
     assert (speeds["SBX PPO"], memory["SBX PPO"]) == ("not installed", "-")
-    assert float(memory["SB3 PPO"]) == pytest.approx(content["readings"][1]["peak_rss_mib"], abs=1)
+    assert float(memory["ClipPPO, NumPy"]) == pytest.approx(content["readings"][1]["peak_rss_mib"], abs=1)
 
 
 def test_throughput_refuses_a_python_without_sbx(tmp_path: Path, without_sbx: dict[str, str]) -> None:
