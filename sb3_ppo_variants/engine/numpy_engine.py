@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sb3_ppo_variants.training.update_loop import UpdateLoop
 
 
-_PIECE = 1024  # samples of a rollout that go through the actor at a time
+_PIECE = 1024  # samples that are read from the rollout at a time: bounds memory
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class NumpyEngine:
         self.bind()
         buffer = self._model.rollout_buffer
         flatten_in_place(buffer)
-        self._observations = self._flat(buffer.observations)
+        self._observations = buffer.observations
         self._rollout = Samples(
             actions=buffer.actions.astype(self.dtype, copy=False),
             old_values=buffer.values[:, 0].astype(self.dtype, copy=False),
@@ -161,7 +161,7 @@ class NumpyEngine:
         """Run the actor over the whole rollout, in pieces that keep the networks' memory small."""
         size = len(self._observations)
         pieces = (self._observations[start : start + _PIECE] for start in range(0, size, _PIECE))
-        return np.concatenate([self._actor.forward(piece).copy() for piece in pieces])
+        return np.concatenate([self._actor.forward(self._flat(piece)).copy() for piece in pieces])
 
     # An overflow is reported as NonFiniteUpdateError, not as a warning beside it
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -182,16 +182,29 @@ class NumpyEngine:
                 return
 
     def start_epoch(self, stats: ArrayStatistics, order: npt.NDArray[np.intp]) -> None:
-        """Lay out the samples for a pass over the rollout, so that minibatches are slices.
+        """Begin a pass over the rollout.
 
         :param stats: gets the epoch's record
         :param order: index in the rollout of each sample
         """
-        self._epoch_observations = self._observations[order]
-        self._epoch = self._rollout.rows(order)
         log_ratios, values, kls = np.zeros((3, len(order)), self.dtype)
-        self._record = EpochRecord(order, self._normalised(self._epoch.advantages), log_ratios, values, kls)
+        self._record = EpochRecord(order, self._normalised(self._rollout.advantages[order]), log_ratios, values, kls)
+        self._gathered = slice(0, 0)
         stats.add_epoch(self._record)
+
+    def _read(self, rows: slice) -> tuple[FloatArray, Samples]:
+        """Return the observations and the samples of a minibatch.
+
+        Several minibatches are gathered at once, of which each is a slice: a gather for each takes longer.
+        """
+        if rows.start >= self._gathered.stop:
+            batch_size = self._model.batch_size
+            self._gathered = slice(rows.start, rows.start + max(1, _PIECE // batch_size) * batch_size)
+            index = self._record.order[self._gathered]
+            self._gathered_observations = self._flat(self._observations[index])
+            self._gathered_samples = self._rollout.rows(index)
+        part = slice(rows.start - self._gathered.start, rows.stop - self._gathered.start)
+        return self._gathered_observations[part], self._gathered_samples.rows(part)
 
     def evaluate(self, rows: slice) -> ArrayBatch:
         """Run both networks on a minibatch; remember what the backward pass and the logs need.
@@ -199,7 +212,8 @@ class NumpyEngine:
         :param rows: the minibatch in the epoch's order
         """
         model, record = self._model, self._record
-        observations, samples = self._epoch_observations[rows], self._epoch.rows(rows)
+        observations, self._samples = self._read(rows)
+        samples = self._samples
         outputs = self._actor.forward(observations)
         noise = model._mean_noise(outputs.shape)
         if noise is None:
@@ -243,7 +257,7 @@ class NumpyEngine:
         :param rows: its place in the epoch's order
         :param stats: tells whether the actor still runs
         """
-        model, samples = self._model, self._epoch.rows(rows)
+        model, samples = self._model, self._samples
         scale = 1.0 / len(batch.ratio)
         value_slope = model._value_loss_slope(
             self._record.values[rows], samples.old_values, samples.returns, self._clip_range_vf
