@@ -74,7 +74,12 @@ def _csv_row(line: Ranked) -> dict[str, Any]:
     for name, estimate in line.probability_of_improvement.items():
         row |= _flat(f"improvement_over_{name}", estimate)
     row |= _flat("difference_from_trpo", line.difference_from_trpo)
-    row |= {"separable_from_trpo": line.separable_from_trpo, "seconds": line.seconds}
+    row |= {"holm_p_value_vs_trpo": line.holm_p_value_vs_trpo, "separable_from_trpo": line.separable_from_trpo}
+    row |= _flat("difference_from_ppo", line.difference_from_ppo)
+    row |= {"separable_from_ppo": line.separable_from_ppo}
+    row |= _flat("area_under_curve", line.area_under_curve)
+    row |= _flat("score_at_equal_seconds", line.score_at_equal_seconds)
+    row |= {"seconds": line.seconds}
     row |= {"steps_per_second": line.steps_per_second}
     row |= {f"trials_{state}": number for state, number in line.trials.items()}
     row["failed_test_runs"] = line.failed_test_runs
@@ -107,15 +112,21 @@ def table_row(line: Ranked) -> list[str]:
 def ranking_md(ranking: Ranking) -> str:
     """The ranking for people: table, warnings, every seed's score, protocol."""
     protocol = ranking.protocol
-    header = (*TABLE_HEADER, "mean", "seconds a run", "trials", "failed trials", "failed test runs")
+    header = (*TABLE_HEADER, *_MORE_HEADER)
     rows = [[*table_row(line), *_more_columns(line)] for line in ranking.lines]
-    parts = [f"# Ranking: {protocol['study']}", _markdown_table(header, rows)]
+    parts = [f"# Ranking: {protocol['study']}", ranking.verdict, _markdown_table(header, rows)]
     parts += [f"> {warning}" for warning in ranking.warnings]
     parts.append(
         "Scores are normalised (random policy 0, reference 1). IQM is the interquartile mean over the test runs, in "
         "brackets its 95 % interval (stratified bootstrap). P > trpo is the chance that a run beats one of TRPO, "
-        "ties half. ≠ trpo: the interval of the difference of the IQMs excludes 0, the two are separable."
+        "ties half. ≠ trpo: the interval of the difference of the IQMs excludes 0, the two are separable; p is that "
+        "of a permutation test, with Holm's correction. Area: mean score over the training steps. Equal seconds: score "
+        "once every algorithm had as much training time as the fastest needs for all steps."
     )
+    if ranking.one_for_all is not None and len(protocol["environments"]) > 1:
+        rows = [[str(line.rank), line.algorithm, interval_text(line.iqm), line.origin] for line in ranking.one_for_all]
+        table = _markdown_table(("rank", "algorithm", "IQM", "configuration"), rows)
+        parts += ["## One configuration for all environments", table]
     parts.append("## Every test run (raw mean return)")
     for env_id in protocol["environments"]:
         seeds = ("algorithm", *(str(seed["training"]) for seed in protocol["seeds"]["test"]))
@@ -125,10 +136,18 @@ def ranking_md(ranking: Ranking) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+_MORE_HEADER = (
+    "p (trpo)", "mean", "area", "equal seconds", "seconds a run", "trials", "pruned", "failed trials",
+    "failed test runs",
+)  # fmt: skip
+
+
 def _more_columns(line: Ranked) -> list[str]:
+    p_value = "-" if line.holm_p_value_vs_trpo is None else f"{line.holm_p_value_vs_trpo:.3f}"
+    estimates = [interval_text(line.area_under_curve), interval_text(line.score_at_equal_seconds)]
     seconds = "-" if line.seconds is None else f"{line.seconds:.1f}"
-    counts = (line.trials["run"], line.trials["failed"], line.failed_test_runs)
-    return [f"{line.mean:.2f}", seconds, *map(str, counts)]
+    counts = (line.trials["run"], line.trials["pruned"], line.trials["failed"], line.failed_test_runs)
+    return [p_value, f"{line.mean:.2f}", *estimates, seconds, *map(str, counts)]
 
 
 def _raw(run: Mapping[str, Any]) -> str:

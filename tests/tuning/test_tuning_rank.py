@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from sb3_ppo_variants import cli
 from sb3_ppo_variants.experiment import Experiment
 
-RUNS = 2 * (2 * 2 + 2)
+RUNS = 2 * (2 * 2 + 2 * 1 + 2)
 
 
 def command(study: Path, out: Path, *options: str) -> list[str]:
@@ -267,17 +267,41 @@ def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_options_reach_the_harness(called: dict[str, Any]) -> None:
     options = ["--out", "here", "--workers", "3", "--algos", "ppo, trpo", "--envs", "CartPole-v1", "--seed", "4"]
-    more = ["--storage", "sqlite://", "--dask", "tcp://there"]
+    more = ["--storage", "sqlite://", "--dask", "tcp://there", "--sampler", "gp", "--pruner", "none", "--no-tune"]
     assert CliRunner().invoke(cli.app, ["rank", "quick", *options, *more]).exit_code == 0
     assert called == {
         "study": "quick", "out": Path("here"), "workers": 3, "dask": "tcp://there", "algorithms": ["ppo", "trpo"],
-        "environments": ["CartPole-v1"], "seed": 4, "storage": "sqlite://",
+        "environments": ["CartPole-v1"], "seed": 4, "storage": "sqlite://", "sampler": "gp", "pruner": "none",
+        "tune": False,
     }  # fmt: skip
 
 
 def test_without_options_everything_is_the_studys(called: dict[str, Any]) -> None:
     CliRunner().invoke(cli.app, ["rank", "quick"])
+    assert called.pop("tune") is True
     assert {value for name, value in called.items() if name != "study"} == {None}
+
+
+def test_a_dry_run_says_what_would_be_run_and_what_it_costs(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    result = CliRunner().invoke(cli.app, ["rank", str(study), "--out", str(tmp_path / "out"), "--dry-run"])
+    assert result.exit_code == 0
+    assert not (tmp_path / "out").exists()
+    row = next(line for line in result.stdout.splitlines() if "CartPole-v1" in line)
+    assert row.split()[:6] == ["CartPole-v1", "2,000", "8", "4", "0", "4"]
+    assert "at most 16 runs, 32,000 steps; about 1 minutes of one core" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_registered_configurations_are_ranked_without_a_trial(study: Path, tmp_path: Path) -> None:
+    ranking = rank(str(study), out=tmp_path, tune=False, console=Console(file=io.StringIO()))
+    assert {line.best["CartPole-v1"]["trial"] for line in ranking.lines} == {0}
+    assert [line.trials["run"] for line in ranking.lines] == [0, 0]
+    assert ranking.one_for_all is None
+    assert len(finished_cells(tmp_path)) == 2 * 2
+    assert "the registered configuration" in (tmp_path / "best.yml").read_text()
 
 
 @pytest.mark.parametrize(

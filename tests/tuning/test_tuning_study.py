@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sb3_ppo_variants.tuning.speed import SPEEDS
 from sb3_ppo_variants.tuning.study import Study, load_study, shipped_studies
 from tuning_helpers import SMALL_STUDY
 
@@ -31,19 +32,29 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "study.yml"
 
 
-def test_quick_and_classic_are_shipped() -> None:
-    assert shipped_studies() == ["classic", "quick"]
+def test_quick_classic_and_mujoco_are_shipped() -> None:
+    assert shipped_studies() == ["classic", "mujoco", "quick"]
     quick = load_study("quick")
     assert list(quick.environments) == ["CartPole-v1"]
     assert {"ppo", "trpo"} < set(quick.algorithms)
     classic = load_study("classic")
     assert len(classic.environments) == 5
     assert classic.budget.test_seeds >= 10
+    mujoco = load_study("mujoco")
+    assert set(mujoco.environments) == {
+        "Hopper-v5", "HalfCheetah-v5", "Walker2d-v5", "Swimmer-v5", "Reacher-v5", "InvertedDoublePendulum-v5",
+    }  # fmt: skip
+    assert mujoco.budget.test_seeds >= 10
 
 
-@pytest.mark.parametrize("name", ["quick", "classic"])
+@pytest.mark.parametrize("name", ["quick", "classic", "mujoco"])
 def test_shipped_studies_accept_every_registered_algorithm(name: str) -> None:
     assert load_study(name, algorithms=["all"]).algorithms == list(ALGORITHMS)
+
+
+@pytest.mark.parametrize("name", ["quick", "classic", "mujoco"])
+def test_the_cost_of_shipped_studies_is_known(name: str) -> None:
+    assert set(load_study(name).environments) <= set(SPEEDS)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +65,9 @@ def test_shipped_studies_accept_every_registered_algorithm(name: str) -> None:
         ({"environments__CartPole-v1__stepz": 3}, "unknown key environments.CartPole-v1.stepz"),
         ({"algorithms": None}, "algorithms is missing"),
         ({"budget__trials": None}, "budget.trials is missing"),
-        ({"budget__trials": 0}, "budget.trials: .* greater than or equal to 1 .got 0."),
+        ({"budget__trials": -1}, "budget.trials: .* greater than or equal to 0 .got -1."),
+        ({"budget__validation_seeds": 0}, "budget.validation_seeds"),
+        ({"pruner": "hyperband"}, "pruner: .*'median' or 'none'"),
         ({"budget__tuning_seeds": -1}, "budget.tuning_seeds"),
         ({"budget__test_seeds": 2.5}, "budget.test_seeds"),
         ({"budget__test_seeds": "ten"}, "budget.test_seeds: .* .got 'ten'."),
@@ -103,7 +116,7 @@ def test_a_study_cannot_run_code(path: Path) -> None:
 
 def test_an_unknown_name_lists_the_shipped_studies(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"study quik: no such file, and no shipped study of that name .classic, quick"
+        ValueError, match=r"study quik: no such file, and no shipped study of that name .classic, mujoco, quick"
     ):
         load_study("quik")
     with pytest.raises(ValueError, match="cannot be read"):
@@ -114,6 +127,10 @@ def test_the_command_may_choose_algorithms_environments_and_seed(path: Path) -> 
     name = write(path, **{"environments__Acrobot-v1": {"steps": 8192}})
     study = load_study(name, algorithms=["trpo"], environments=["Acrobot-v1"], seed=5)
     assert (study.algorithms, list(study.environments), study.seed) == (["trpo"], ["Acrobot-v1"], 5)
+    study = load_study(name, sampler="gp", pruner="none", tune=False)
+    assert (study.sampler, study.pruner, study.budget.trials) == ("gp", "none", 0)
+    with pytest.raises(ValueError, match="sampler"):
+        load_study(name, sampler="cmaes")
     with pytest.raises(ValueError, match="Pendulum-v1 is not one of its environments"):
         load_study(name, environments=["Pendulum-v1"])
     with pytest.raises(ValueError, match="seed"):
