@@ -64,11 +64,8 @@ DIFFERENCES: dict[tuple[str, str], dict[str, Any]] = {
     ("adaptive_lr_ppo", "atari"): {"learning_rate": 0.00025},
 }
 
-# What ppo.yml and trpo.yml state otherwise than the zoo: a batch as large as the rollout, which SB3 uses there anyway,
-# and for all algorithms alike the steps after which Pendulum-v1 is solved
+# What ppo.yml and trpo.yml state otherwise than the zoo: a batch as large as the rollout, which SB3 uses there anyway
 FROM_THE_ZOO: dict[tuple[str, str], dict[str, Any]] = {
-    ("ppo", "Pendulum-v1"): {"n_timesteps": 200000},
-    ("trpo", "Pendulum-v1"): {"n_timesteps": 200000},
     ("ppo", "MountainCarContinuous-v0"): {"batch_size": 8},
     ("ppo", "InvertedDoublePendulum-v5"): {"batch_size": 128},
 }
