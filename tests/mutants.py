@@ -796,8 +796,8 @@ MUTANTS = [
         "families/buffers.py",
         "self.action_masks = self.swap_and_flatten(self.action_masks)",
         "self.action_masks = self.action_masks.reshape(-1, self.mask_dims)",
-        "tests/families/test_families_parity.py",
-        "clip_form_is_sb3_contribs_class or masks_left_out",
+        "tests/families/test_families_masks_and_padding.py",
+        "stored_with_it",
     ),
     Mutant(
         "masks stay on after the call that gave them",

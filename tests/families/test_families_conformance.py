@@ -189,7 +189,11 @@ def test_the_classes_of_the_families_name_their_variant() -> None:
     assert families.__doc__
 
 
-def test_predictions_need_no_masks() -> None:
+def test_predictions_need_no_masks_and_keep_none() -> None:
     model = make_model(MaskableRecurrentClipPPO, make_masked_env())
-    actions, _ = model.predict(np.zeros((3, 4), dtype=np.float32))
-    assert actions.shape == (3,)
+    observations = np.zeros((3, 4), dtype=np.float32)
+    free, _ = model.predict(observations, deterministic=True)
+    assert free.shape == (3,)
+    others = np.arange(3) != free[:, None]
+    assert (model.predict(observations, deterministic=True, action_masks=others)[0] != free).all()
+    assert (model.predict(observations, deterministic=True)[0] == free).all()
