@@ -62,6 +62,8 @@ DIFFERENCES: dict[tuple[str, str], dict[str, Any]] = {
     # so is the learning rate
     ("adaptive_lr_ppo", "CartPole-v1"): {"learning_rate": 0.001},
     ("adaptive_lr_ppo", "atari"): {"learning_rate": 0.00025},
+    # the stop on the ratios comes after about as many minibatches in any rollout, so that it takes more of them
+    ("espo", "Pendulum-v1"): {"n_steps": 256, "n_timesteps": 200000},
 }
 
 # What ppo.yml and trpo.yml state otherwise than the zoo: a batch as large as the rollout, which SB3 uses there anyway
