@@ -61,13 +61,16 @@ DIFFERENCES: dict[tuple[str, str], dict[str, Any]] = {
     ("adaptive_clip_ppo", "atari"): {"clip_range": 0.1},
     # so is the learning rate
     ("adaptive_lr_ppo", "CartPole-v1"): {"learning_rate": 0.001},
+    ("adaptive_lr_ppo", "Pendulum-v1"): {"learning_rate": 0.001},
     ("adaptive_lr_ppo", "atari"): {"learning_rate": 0.00025},
     # the stop on the ratios comes after about as many minibatches in any rollout, so that it takes more of them
     ("espo", "Pendulum-v1"): {"n_steps": 256, "n_timesteps": 200000},
 }
 
-# What ppo.yml and trpo.yml state otherwise than the zoo: a batch as large as the rollout, which SB3 uses there anyway
+# What ppo.yml and trpo.yml state otherwise than the zoo: a batch as large as the rollout, which SB3 uses there anyway,
+# and a rate that falls where a constant one loses seeds
 FROM_THE_ZOO: dict[tuple[str, str], dict[str, Any]] = {
+    ("ppo", "Pendulum-v1"): {"learning_rate": "lin_0.001"},
     ("ppo", "MountainCarContinuous-v0"): {"batch_size": 8},
     ("ppo", "InvertedDoublePendulum-v5"): {"batch_size": 128},
 }
