@@ -42,9 +42,9 @@ class PlannedEnvironment:
 def plan(study: Study) -> list[PlannedEnvironment]:
     """What ``study`` will run at most, by environment.
 
-    The time is the number of steps over the speed that was measured on one core with the registered configurations
-    (:data:`~.speed.SPEEDS`), plus evaluation episodes that all last as long as they may. Tuned configurations can be
-    several times faster or slower, and so can another machine.
+    The time is the number of steps over the speed that was measured on one core with a typical configuration
+    (:data:`~.speed.SPEEDS`), plus evaluation episodes that all last as long as they may. A configuration can be
+    several times faster or slower than that, and so can another machine.
 
     :param study: a checked study
     """
@@ -105,8 +105,9 @@ def estimate(study: Study, workers: int) -> str:
 
 
 def _time(hours: float) -> str:
-    if hours < 1:
-        return f"{max(1, round(60 * hours))} minutes"
+    minutes = max(1, round(60 * hours))
+    if minutes < 60:
+        return f"{minutes} minute{'s' if minutes > 1 else ''}"
     return f"{hours:,.1f} hours" if hours < 10 else f"{hours:,.0f} hours"
 
 
@@ -135,7 +136,7 @@ def show_plan(study: Study, workers: int, console: Console) -> None:
     )
     console.print(f"In all {estimate(study, workers)}.", highlight=False)
     console.print(
-        "Estimated from speeds measured with the registered configurations; tuned ones, and other machines, can be "
-        "several times faster or slower.",
+        "Estimated from measured speeds of a typical configuration; the ones that tuning prefers, and other machines, "
+        "can be several times faster or slower.",
         highlight=False,
     )

@@ -11,13 +11,18 @@ from typing import Any
 
 import torch
 
-from sb3_ppo_variants.experiment import Experiment, registered_entry
+from sb3_ppo_variants.experiment import Experiment
 from sb3_ppo_variants.registry import get_algorithm
+
+from .search_space import TuningSpace
+
+TYPICAL = {"log2_rollout_size": 10, "log2_batch_size": 7, "n_epochs": 8, "log2_net_width": 7}
+"""Has about as many minibatches a step, and networks as wide, as the mean over the search space."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Steps per second of CPU time on one core, with the registered configuration.
+    """Steps per second of CPU time on one core, with a configuration as tuning draws them (:data:`TYPICAL`).
 
     :param variant: training of a variant (clip_ppo), on the engine that a run picks
     :param ppo: training of SB3's PPO
@@ -41,22 +46,23 @@ class Speed:
         return self.ppo if algorithm.variant_id else self.variant
 
 
-# Two cores of a shared virtual machine, sb3-ppo-variants 0.1, torch 2.13.0, numpy 2.4.6, one thread.
+# Measured with this module on a shared virtual machine: sb3-ppo-variants 0.1, torch 2.13.0, numpy 2.4.6, one thread.
 SPEEDS: dict[str, Speed] = {
     "CartPole-v1": Speed(variant=13_200, ppo=3340, trpo=2890, evaluation=24_800),
     "Acrobot-v1": Speed(variant=14_100, ppo=4550, trpo=1810, evaluation=10_600),
     "Pendulum-v1": Speed(variant=1950, ppo=2520, trpo=3010, evaluation=24_700),
     "MountainCarContinuous-v0": Speed(variant=260, ppo=304, trpo=2420, evaluation=24_200),
     "LunarLander-v3": Speed(variant=5230, ppo=2810, trpo=1710, evaluation=5200),
-    "LunarLanderContinuous-v3": Speed(variant=4210, ppo=3170, trpo=1730, evaluation=5190),
-    "BipedalWalker-v3": Speed(variant=3920, ppo=1840, trpo=1630, evaluation=4070),
+    "LunarLanderContinuous-v3": Speed(variant=4890, ppo=3030, trpo=1690, evaluation=5070),
+    "BipedalWalker-v3": Speed(variant=4410, ppo=2300, trpo=1870, evaluation=4870),
     "Hopper-v5": Speed(variant=1670, ppo=784, trpo=1440, evaluation=4530),
-    "Walker2d-v5": Speed(variant=1630, ppo=632, trpo=1920, evaluation=5450),
-    "Ant-v5": Speed(variant=1580, ppo=983, trpo=1370, evaluation=2640),
-    "Swimmer-v5": Speed(variant=3320, ppo=3520, trpo=2150, evaluation=9660),
-    "Reacher-v5": Speed(variant=2540, ppo=1350, trpo=2380, evaluation=14_100),
-    "InvertedPendulum-v5": Speed(variant=4940, ppo=1410, trpo=2120, evaluation=17_000),
-    "InvertedDoublePendulum-v5": Speed(variant=976, ppo=1410, trpo=1960, evaluation=9470),
+    "HalfCheetah-v5": Speed(variant=1340, ppo=504, trpo=1910, evaluation=9040),
+    "Walker2d-v5": Speed(variant=1900, ppo=492, trpo=1570, evaluation=4660),
+    "Ant-v5": Speed(variant=1970, ppo=1070, trpo=1560, evaluation=3410),
+    "Swimmer-v5": Speed(variant=5970, ppo=3220, trpo=1800, evaluation=8950),
+    "Reacher-v5": Speed(variant=3240, ppo=1120, trpo=2050, evaluation=12_300),
+    "InvertedPendulum-v5": Speed(variant=6570, ppo=1800, trpo=2520, evaluation=20_300),
+    "InvertedDoublePendulum-v5": Speed(variant=2830, ppo=1440, trpo=2030, evaluation=8720),
 }
 
 
@@ -76,7 +82,7 @@ def measure(env_id: str, steps: int = 8192) -> Speed:
 
 
 def _training(env_id: str, algorithm: str, steps: int) -> float:
-    experiment = Experiment(algorithm, env_id, registered_entry(algorithm, env_id))
+    experiment = Experiment(algorithm, env_id, _typical_entry(algorithm, env_id))
     env = experiment.make_env(seed=0)
     model = experiment.make_model(env, seed=0, device="cpu", verbose=0, **_auto(algorithm))
     model.learn(model.n_steps * model.n_envs)  # imports and first calls are not counted
@@ -87,12 +93,19 @@ def _training(env_id: str, algorithm: str, steps: int) -> float:
     return model.num_timesteps / seconds
 
 
+def _typical_entry(algorithm: str, env_id: str) -> dict[str, Any]:
+    space = TuningSpace.of(algorithm, env_id, steps=10**6)
+    return space.entry(
+        {**space.default_params, **{name: TYPICAL[name] for name in TYPICAL if name in space.parameters}}
+    )
+
+
 def _auto(algorithm: str) -> dict[str, Any]:
     return {} if get_algorithm(algorithm).is_baseline else {"engine": "auto"}
 
 
 def _evaluation(env_id: str, steps: int) -> float:
-    experiment = Experiment("ppo", env_id, registered_entry("ppo", env_id))
+    experiment = Experiment("ppo", env_id, _typical_entry("ppo", env_id))
     training_env = experiment.make_env(seed=0)
     model = experiment.make_model(training_env, seed=0, device="cpu", verbose=0)
     env = experiment.make_env(seed=0, n_envs=10, training=False)

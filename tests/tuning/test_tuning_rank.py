@@ -291,7 +291,7 @@ def test_a_dry_run_says_what_would_be_run_and_what_it_costs(
     assert not (tmp_path / "out").exists()
     row = next(line for line in result.stdout.splitlines() if "CartPole-v1" in line)
     assert row.split()[:6] == ["CartPole-v1", "2,000", "8", "4", "0", "4"]
-    assert "at most 16 runs, 32,000 steps; about 1 minutes of one core" in result.stdout
+    assert "at most 16 runs, 32,000 steps; about 1 minute of one core" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
