@@ -123,6 +123,7 @@ def test_study_times_what_is_installed(
     rows = table(capsys.readouterr().out)
     ours = rows.pop("ppo-variants rank, clip_ppo")
     assert float(ours["trials per hour"].replace(",", "")) > 0
+    assert float(ours["CPU seconds per trial"]) > 0
     assert [row["seconds"] for row in rows.values()] == ["not installed", "not installed"]
 
 
