@@ -1,6 +1,7 @@
 """The README's Python is run as it stands there."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 def test_every_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [])  # a block sets its own
     namespace: dict[str, Any] = {}
     for block in BLOCKS:
         # Fewer steps: the text shows a sensible number, the test only that it runs
