@@ -134,3 +134,14 @@ def test_a_killed_owner_leaves_no_lock(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False).returncode == -9
     with FolderLock(tmp_path):
         assert (tmp_path / ".lock").read_text().strip() == str(os.getpid())
+
+
+def test_half_a_file_of_a_killed_writer_is_ignored_and_replaced(store: Reported) -> None:
+    path = store.path(make_cell())
+    leftover = path.with_name(f".{path.name}.tmp")
+    leftover.write_text('{"schema": 1, "ke')
+    assert store.read(make_cell()) is None
+    assert not store.lines
+    store.write(make_cell(), make_result())
+    assert store.read(make_cell()) == make_result()
+    assert not leftover.exists()
