@@ -106,7 +106,7 @@ def assert_equal_gradients(model: UpdateLoop, indices: np.ndarray) -> None:
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("algorithm_id", VARIANTS)
-def test_gradients_of_every_variant_head_and_activation(algorithm_id: str, space: str) -> None:
+def test_gradients_of_every_variant_and_head_with_every_activation(algorithm_id: str, space: str) -> None:
     cls = VARIANTS[algorithm_id].cls
     if algorithm_id == "rpo" and space != "Box":
         with pytest.raises(ValueError, match="ClipPPO"):
