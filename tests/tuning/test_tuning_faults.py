@@ -82,7 +82,7 @@ def test_the_command_killed_ten_times_at_random_moments_gives_the_same_ranking(t
     before: dict[str, tuple[int, int]] = {}
     for _ in range(10):
         with running(study, folder) as process:
-            time.sleep(moments.uniform(0.2, 0.9) * seconds)
+            time.sleep(moments.uniform(0.05, 0.5) * seconds)
             process.kill()
             process.wait()
         assert before.items() <= finished_cells(folder).items(), "a finished cell was run again"
