@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from gymnasium.wrappers import RescaleAction, TimeAwareObservation, TimeLimit
+from gymnasium.wrappers import RescaleAction, TimeAwareObservation
 from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -287,7 +287,8 @@ def test_wrappers_are_applied_in_order_outside_the_monitor() -> None:
         assert nest(env)[: len(expected) + 1] == [*expected, Monitor]
         if RescaleAction in expected:
             assert float(env.action_space.high[0]) == 0.5  # type: ignore[attr-defined]
-    assert TimeLimit in nest(env)
+    # rl_zoo3, once imported, puts a class of its own in the place of Gymnasium's
+    assert any(wrapper.__name__.endswith("TimeLimit") for wrapper in nest(env))
 
 
 @pytest.mark.parametrize(

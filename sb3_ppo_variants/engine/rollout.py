@@ -55,7 +55,8 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
         flat_actions, value_array, log_prob_array = engine.act(observations)
         # Callbacks know them as tensors, in SB3's names
         values, log_probs, obs_tensor = map(th.from_numpy, (value_array, log_prob_array, observations))
-        if not math.isfinite(log_prob_array.sum()):  # before the environment sees such an action
+        # Before the environment sees such an action; an infinite mean leaves the log-probability finite
+        if not math.isfinite(log_prob_array.sum() + flat_actions.sum()):
             cause = "log-prob" if np.isfinite(observations).all() else "observation"
             raise NonFiniteUpdateError(cause, f"while collecting the rollout after {self.num_timesteps} timesteps")
         actions = flat_actions.reshape(action_shape)
