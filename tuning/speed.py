@@ -48,21 +48,17 @@ class Speed:
 
 # Measured with this module on a shared virtual machine: sb3-ppo-variants 0.1, torch 2.13.0, numpy 2.4.6, one thread.
 SPEEDS: dict[str, Speed] = {
-    "CartPole-v1": Speed(variant=13_200, ppo=3340, trpo=2890, evaluation=24_800),
-    "Acrobot-v1": Speed(variant=14_100, ppo=4550, trpo=1810, evaluation=10_600),
-    "Pendulum-v1": Speed(variant=1950, ppo=2520, trpo=3010, evaluation=24_700),
-    "MountainCarContinuous-v0": Speed(variant=260, ppo=304, trpo=2420, evaluation=24_200),
-    "LunarLander-v3": Speed(variant=5230, ppo=2810, trpo=1710, evaluation=5200),
-    "LunarLanderContinuous-v3": Speed(variant=4890, ppo=3030, trpo=1690, evaluation=5070),
-    "BipedalWalker-v3": Speed(variant=4410, ppo=2300, trpo=1870, evaluation=4870),
-    "Hopper-v5": Speed(variant=1670, ppo=784, trpo=1440, evaluation=4530),
-    "HalfCheetah-v5": Speed(variant=1340, ppo=504, trpo=1910, evaluation=9040),
-    "Walker2d-v5": Speed(variant=1900, ppo=492, trpo=1570, evaluation=4660),
-    "Ant-v5": Speed(variant=1970, ppo=1070, trpo=1560, evaluation=3410),
-    "Swimmer-v5": Speed(variant=5970, ppo=3220, trpo=1800, evaluation=8950),
-    "Reacher-v5": Speed(variant=3240, ppo=1120, trpo=2050, evaluation=12_300),
-    "InvertedPendulum-v5": Speed(variant=6570, ppo=1800, trpo=2520, evaluation=20_300),
-    "InvertedDoublePendulum-v5": Speed(variant=2830, ppo=1440, trpo=2030, evaluation=8720),
+    "CartPole-v1": Speed(variant=16_200, ppo=4330, trpo=1920, evaluation=26_500),
+    "Acrobot-v1": Speed(variant=9660, ppo=3800, trpo=1820, evaluation=13_700),
+    "Pendulum-v1": Speed(variant=3340, ppo=3260, trpo=2430, evaluation=23_700),
+    "MountainCarContinuous-v0": Speed(variant=1540, ppo=1560, trpo=2340, evaluation=28_900),
+    "LunarLander-v3": Speed(variant=5940, ppo=2790, trpo=1470, evaluation=6380),
+    "Hopper-v5": Speed(variant=2410, ppo=1300, trpo=1400, evaluation=5590),
+    "HalfCheetah-v5": Speed(variant=2900, ppo=1290, trpo=1650, evaluation=10_500),
+    "Walker2d-v5": Speed(variant=2280, ppo=1070, trpo=1300, evaluation=4760),
+    "Swimmer-v5": Speed(variant=5280, ppo=2690, trpo=1720, evaluation=9290),
+    "Reacher-v5": Speed(variant=3330, ppo=1420, trpo=1560, evaluation=11_800),
+    "InvertedDoublePendulum-v5": Speed(variant=2950, ppo=1280, trpo=1410, evaluation=6630),
 }
 
 
