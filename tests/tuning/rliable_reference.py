@@ -3,8 +3,8 @@
 rliable 1.2.0 needs releases of arch and pandas that do not go with this package, so it runs in an environment of its
 own, apart from the tests:
 
-    python -m venv /tmp/rliable && /tmp/rliable/bin/pip install rliable==1.2.0 'arch<8' 'pandas<3'
-    /tmp/rliable/bin/python tests/tuning/rliable_reference.py
+    python -m venv .rliable && .rliable/bin/pip install rliable==1.2.0 'arch<8' 'pandas<3'
+    .rliable/bin/python tests/tuning/rliable_reference.py
 """
 
 import json
