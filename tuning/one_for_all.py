@@ -17,7 +17,7 @@ from sb3_ppo_variants.experiment import registered_entry
 
 from .cell import Cell, CellResult
 from .search_space import TuningSpace
-from .track import Request, Run, Track
+from .track import Request, Run, Track, best_of
 
 
 @dataclass
@@ -66,10 +66,7 @@ class OneForAll:
     @property
     def chosen(self) -> Candidate | None:
         """The candidate of the highest value, the first of equals; None while unknown."""
-        values = [candidate.value for candidate in self.candidates]
-        if not values or None in values:
-            return None
-        return self.candidates[values.index(max(value for value in values if value is not None))]
+        return best_of([(candidate, candidate.value) for candidate in self.candidates])
 
     def advance(self) -> list[Request]:
         """Decide whatever can be decided now.

@@ -1,8 +1,8 @@
 """Which configuration a trial tries, and when it is given up: pure functions of the seed and the trials before it."""
 
-from collections.abc import Mapping, Sequence
+from bisect import insort
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import optuna
@@ -45,7 +45,7 @@ def distributions(space: Mapping[str, Parameter]) -> dict[str, BaseDistribution]
     return {name: _distribution(parameter) for name, parameter in space.items()}
 
 
-def propose(space: Mapping[str, Parameter], earlier: Sequence[Proposal], *, sampler: str, seed: int) -> dict[str, Any]:
+def propose(space: Mapping[str, Parameter], earlier: Iterable[Proposal], *, sampler: str, seed: int) -> dict[str, Any]:
     """Parameters for the next trial.
 
     The sampler is new each time and seeded for this trial alone: a study that was interrupted neither
@@ -78,23 +78,41 @@ def frozen_trial(proposal: Proposal, known: Mapping[str, BaseDistribution]) -> o
     )
 
 
-def may_fall_behind(earlier: Sequence[Sequence[float]]) -> bool:
-    """Whether there are enough earlier trials to hold another against.
+class Medians:
+    """What a trial is held against: the medians of the earlier trials after one run, after two, ...
 
-    :param earlier: reports of each
+    They are kept sorted, so that a trial costs as much after ten thousand others as after ten.
     """
-    return len(earlier) >= N_PRUNING_STARTUP_TRIALS
+
+    def __init__(self) -> None:
+        self.trials = 0
+        self._sorted: list[list[float]] = []
+
+    def add(self, reports: Sequence[float]) -> None:
+        """Take in a trial, pruned or not.
+
+        :param reports: mean over its first run, over the first two, ...
+        """
+        self.trials += 1
+        self._sorted += [[] for _ in range(len(self._sorted), len(reports))]
+        for known, report in zip(self._sorted, reports, strict=False):  # a pruned trial has fewer
+            insort(known, report)
+
+    def now(self) -> list[float]:
+        """After one run, after two, ...; empty while there are too few trials to hold another against."""
+        if self.trials < N_PRUNING_STARTUP_TRIALS:
+            return []
+        return [(known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2 for known in self._sorted]
 
 
-def falls_behind(reports: Sequence[float], earlier: Sequence[Sequence[float]]) -> bool:
+def falls_behind(reports: Sequence[float], medians: Sequence[float]) -> bool:
     """The median rule: whether the mean so far is below the median of what the earlier trials had after as many runs.
 
     :param reports: mean over the trial's first run, over the first two, ...
-    :param earlier: likewise of the earlier trials, the pruned ones included
+    :param medians: of the earlier trials, likewise
     """
     runs = len(reports)
-    others = [known[runs - 1] for known in earlier if len(known) >= runs]
-    return bool(others) and reports[-1] < median(others)
+    return runs <= len(medians) and reports[-1] < medians[runs - 1]
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:

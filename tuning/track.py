@@ -9,16 +9,16 @@ better than the mean over both (by up to 0.08 standard deviations of their true 
 trials; where noise is equal, the mean over both was better, by up to 0.07.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from .cell import Cell, CellResult, Evaluation, canonical_json
 from .normalisation import Scale
-from .proposals import Proposal, falls_behind, may_fall_behind, propose
+from .proposals import Medians, Proposal, falls_behind, propose
 from .search_space import TuningSpace
 from .seeds import RunSeed, SeedSets, stream_seed
 from .study import Study
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CANDIDATES = 3
 """Configurations that meet the validation seeds."""
+
+Chosen = TypeVar("Chosen")
 
 Stage = Literal["tuning", "validation", "one for all: validation", "test", "one for all: test"]
 _ORDER = {stage: number for number, stage in enumerate(get_args(Stage))}
@@ -61,7 +63,7 @@ class Trial:
     :param params: the point of the search space
     :param entry: the zoo entry that is run
     :param runs: of each tuning seed, None while it is not known
-    :param may_be_pruned: whether enough earlier trials are known to compare it with
+    :param medians: of the earlier trials after one run, after two, ...; empty where it cannot be pruned
     :param value: mean over all tuning seeds; None before, and when it was pruned
     :param pruned: whether it was given up before its last seed
     :param validation: of each validation seed, for a candidate
@@ -72,7 +74,7 @@ class Trial:
     params: dict[str, Any]
     entry: dict[str, Any]
     runs: list[Run | None]
-    may_be_pruned: bool = False
+    medians: list[float] = field(default_factory=list)
     value: float | None = None
     pruned: bool = False
     validation: list[Run | None] = field(default_factory=list)
@@ -100,6 +102,17 @@ class Trial:
         if not self.validation or None in self.validation:
             return None
         return fmean(run.normalised for run in self.validation if run is not None)
+
+
+def best_of(candidates: Sequence[tuple[Chosen, float | None]]) -> Chosen | None:
+    """The candidate of the highest value, the first of equals; None while a value is unknown, or without candidates.
+
+    :param candidates: each with its value
+    """
+    values = [value for _, value in candidates if value is not None]
+    if not values or len(values) < len(candidates):
+        return None
+    return candidates[values.index(max(values))][0]
 
 
 @dataclass(eq=False)
@@ -136,6 +149,7 @@ class Track:
     pruned: int = 0
     _spared_runs: int = 0
     _open: dict[int, Trial] = field(default_factory=dict)
+    _medians: Medians = field(default_factory=Medians)
 
     @property
     def planned_runs(self) -> int:
@@ -166,10 +180,7 @@ class Track:
         """The candidate that meets the test seeds: the best in validation, then in tuning; None while unknown."""
         if len(self.candidates) == 1:
             return self.candidates[0]
-        values = [candidate.validation_value for candidate in self.candidates]
-        if not values or None in values:
-            return None
-        return self.candidates[values.index(max(value for value in values if value is not None))]
+        return best_of([(candidate, candidate.validation_value) for candidate in self.candidates])
 
     @property
     def done(self) -> bool:
@@ -238,31 +249,36 @@ class Track:
             params = self._propose(number)
             self.log.begin(number, params)
         entry = dict(self.space.default) if number == 0 else self.space.entry(params)
-        trial = Trial(number, params, entry, [None] * len(self.seeds.tuning))
-        trial.may_be_pruned = self.study.pruner == "median" and may_fall_behind(self._known_to(number))
+        trial = Trial(number, params, entry, [None] * len(self.seeds.tuning), self._medians_for(number))
         self.trials.append(trial)
         self._open[number] = trial
 
-    def _known_to(self, number: int) -> list[list[float]]:
-        """Reports of the trials that the trial ``number`` may learn from, whatever else has finished by now."""
-        settled = number - self.study.budget.trials_in_flight
-        return [trial.reports for trial in self.trials[: max(0, settled + 1)]]
+    def _last_known_to(self, number: int) -> int:
+        """The last trial that the trial ``number`` may learn from, whatever else has finished by now; below 0: none."""
+        return number - self.study.budget.trials_in_flight
+
+    def _medians_for(self, number: int) -> list[float]:
+        if self.study.pruner == "none":
+            return []
+        while self._medians.trials <= self._last_known_to(number):
+            self._medians.add(self.trials[self._medians.trials].reports)
+        return self._medians.now()
 
     def _propose(self, number: int) -> dict[str, Any]:
         if number == 0:
             return self.space.default_params
-        settled = number - self.study.budget.trials_in_flight
-        earlier = [
-            Proposal(t.params, t.value, t.reports, t.pruned) if t.number <= settled else Proposal(t.params)
+        last = self._last_known_to(number)
+        earlier = (  # made as the sampler asks for them: the random one does not
+            Proposal(t.params, t.value, t.reports, t.pruned) if t.number <= last else Proposal(t.params)
             for t in self.trials
-        ]
+        )
         seed = stream_seed(self.study.seed, "sampler", self.algorithm, self.env_id, number)
         return propose(self.space.parameters, earlier, sampler=self.study.sampler, seed=seed)
 
     def _next_runs(self, trial: Trial) -> "list[Request]":
         """All seeds at once, or one after the other where the trial may be pruned between them."""
         known = len(trial.reports)
-        upto = known + 1 if trial.may_be_pruned else len(trial.runs)
+        upto = known + 1 if trial.medians else len(trial.runs)
         indices = range(trial.asked, min(upto, len(trial.runs)))
         trial.asked = max(trial.asked, indices.stop)
         return [
@@ -280,9 +296,9 @@ class Track:
         trial.runs[index] = self.run(result)
         if None not in trial.runs:
             trial.value = fmean(run.normalised for run in trial.runs if run is not None)
-        elif trial.may_be_pruned and not trial.failed:
+        elif not trial.failed:
             # A failure is no reason to prune: it would vanish behind a word that sounds like thrift.
-            trial.pruned = falls_behind(trial.reports, self._known_to(trial.number))
+            trial.pruned = falls_behind(trial.reports, trial.medians)
         return self._settle(trial) if trial.settled else None
 
     def _settle(self, trial: Trial) -> Trial:

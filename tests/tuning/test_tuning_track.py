@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sb3_ppo_variants.tuning import proposals
 from sb3_ppo_variants.tuning.cell import Cell, CellResult, failed_result
 from sb3_ppo_variants.tuning.normalisation import FLOOR, scale_of
-from sb3_ppo_variants.tuning.proposals import Proposal, falls_behind, frozen_trial, may_fall_behind, propose
+from sb3_ppo_variants.tuning.proposals import Medians, Proposal, falls_behind, frozen_trial, propose
 from sb3_ppo_variants.tuning.protocol import study_seeds
 from sb3_ppo_variants.tuning.rank import make_tracks
 from sb3_ppo_variants.tuning.study import EnvironmentBudget, Study
@@ -104,13 +107,28 @@ def test_a_trial_is_held_against_those_it_was_proposed_from_alone(tmp_path: Path
     assert track.pruned == 0
 
 
+def medians(*trials: list[float]) -> list[float]:
+    known = Medians()
+    for reports in trials:
+        known.add(reports)
+    return known.now()
+
+
 def test_the_median_rule() -> None:
-    assert not may_fall_behind([[0.1]] * 3)
-    assert may_fall_behind([[0.1]] * 4)
-    assert falls_behind([0.2], [[0.1], [0.3], [0.4, 0.0]])
-    assert not falls_behind([0.3], [[0.1], [0.3], [0.4]])
-    assert not falls_behind([0.3, 0.2], [[0.9], [0.9], [0.4, 0.1]]), "compared after as many runs"
-    assert not falls_behind([0.0, 0.0, 0.0], [[0.9], [0.9, 0.9]]), "nobody came this far"
+    assert not falls_behind([0.2], medians([0.3], [0.3], [0.3])), "too few to hold it against"
+    assert falls_behind([0.2], medians([0.1], [0.3], [0.4, 0.0], [0.3]))
+    assert not falls_behind([0.3], medians([0.1], [0.3], [0.4], [0.3]))
+    assert not falls_behind([0.3, 0.2], medians([0.9], [0.9], [0.9], [0.4, 0.1])), "compared after as many runs"
+    assert not falls_behind([0.0, 0.0, 0.0], medians([0.9], [0.9, 0.9], [0.9], [0.9])), "nobody came this far"
+
+
+@given(st.lists(st.lists(st.floats(-1, 2), min_size=1, max_size=4), min_size=4, max_size=12))
+@settings(max_examples=25, deadline=None)
+def test_medians_are_those_of_all_trials_that_came_as_far(trials: list[list[float]]) -> None:
+    longest = max(map(len, trials))
+    assert medians(*trials) == [
+        median(reports[run] for reports in trials if run < len(reports)) for run in range(longest)
+    ]
 
 
 def test_samplers_see_pruned_trials_as_pruned() -> None:
