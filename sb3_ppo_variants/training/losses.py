@@ -28,7 +28,7 @@ def clipped_surrogate(ratio: th.Tensor, advantages: th.Tensor, clip_low: float, 
     :param clip_low: how far below 1 the ratio still earns, in (0, 1)
     :param clip_high: how far above 1 the ratio still earns, > 0
 
-    Source: Schulman et al. 2017 (1707.06347), eq. 7; separate bounds: Yu et al. 2025 (2503.14476), sec. 3.1.
+    Source: Schulman et al. 2017 (1707.06347), eq. 7; separate bounds: Yu et al. 2025 (2503.14476), eq. 10.
     """
     return th.min(advantages * ratio, advantages * th.clamp(ratio, 1 - clip_low, 1 + clip_high))
 
@@ -105,7 +105,7 @@ def simple_policy_surrogate(ratio: th.Tensor, advantages: th.Tensor, epsilon: fl
     :param advantages: advantages
     :param epsilon: distance from 1 at which the gradient is zero, > 0
 
-    Source: Xie et al. 2025 (2401.16025, as of ICML 2025).
+    Source: Xie et al. 2025 (2401.16025, as of ICML 2025), eq. 16.
     """
     return advantages * ratio - advantages.abs() * (ratio - 1) ** 2 / (2 * epsilon)
 
@@ -128,7 +128,7 @@ def rollback_surrogate(ratio: th.Tensor, advantages: th.Tensor, epsilon: float, 
     :param epsilon: how far from 1 the ratio still earns
     :param rollback_coef: alpha >= 0; 0 has the clipped objective's gradient
 
-    Source: Wang et al. 2019 (1903.07940), PPO-RB.
+    Source: Wang et al. 2019 (1903.07940, first version), eqs. 10 and 11: PPO-RB.
     """
     kink = 1 + epsilon * advantages.sign()
     rolled_back = (1 + rollback_coef) * kink - rollback_coef * ratio
@@ -151,7 +151,7 @@ def flat_where_triggered(ratio: th.Tensor, advantages: th.Tensor, triggered: th.
     :param advantages: advantages
     :param triggered: which samples have left it, see :func:`kl_trigger`
 
-    Source: Wang et al. 2019 (1903.07940), TR-PPO.
+    Source: Wang et al. 2019 (1903.07940, first version), eqs. 13 to 15: TR-PPO.
     """
     surrogate = unclipped_surrogate(ratio, advantages)
     return th.where(triggered, surrogate.detach(), surrogate)

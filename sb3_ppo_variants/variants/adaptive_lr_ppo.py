@@ -42,6 +42,10 @@ class AdaptiveLR(UpdateLoop):
     Logs ``train/learning_rate``, the rate at the start of the update. The rate takes the place of SB3's schedule and
     survives saving and loading; to change it in between, set the attribute ``adapted_learning_rate``.
 
+    In rsl_rl's code: ``PPO.update``, the block under ``self.schedule == "adaptive"``. Its ``kl_mean``, ``desired_kl``
+    and ``learning_rate`` are d, ``desired_kl`` and ``adapted_learning_rate`` here, its 2 and 1.5 the band and
+    ``lr_factor``, its 1e-5 and 1e-2 ``lr_min`` and ``lr_max``.
+
     Heess et al. steer the coefficient of a KL penalty by this rule; applied to the learning rate it is found in code
     alone. We follow rsl_rl, numbers included, except in ``adapt_every``: it adapts at every minibatch (few and large
     there; with SB3's many small ones a noisy KL makes the rate chatter between its bounds, hence the default). rl_games

@@ -21,6 +21,11 @@ class Clip(UpdateLoop):
     Objective: :math:`\min(rA, \mathrm{clamp}(r, 1-\epsilon, 1+\epsilon_{high})A)`, and where :math:`A<0`
     with dual clip no less than :math:`cA`.
 
+    In the papers: eq. 7 of Schulman et al., whose :math:`r_t(\theta)`, :math:`\hat A_t` and :math:`\epsilon` are
+    ``ratio``, ``advantages`` and ``clip_range``; eq. 10 of Yu et al. for two bounds, whose
+    :math:`\epsilon_{low}` and :math:`\epsilon_{high}` are ``clip_range`` and ``clip_range_high``; eq. 5 of Ye et al.
+    for dual clip, whose c is ``dual_clip``.
+
     The paper has neither normalised advantages nor clipped gradients and values; SB3 has, and we follow SB3, whose
     defaults these are. Its clipped value loss is not that of OpenAI baselines, see ``value_clip``.
 
@@ -32,8 +37,8 @@ class Clip(UpdateLoop):
     :param value_clip: with ``clip_range_vf``, "sb3" takes the clipped value alone, "max" the larger of both errors
     :raises ValueError: if an own parameter is outside its range
 
-    Source: Schulman et al. 2017 (1707.06347), eq. 7. Asymmetric clip: Yu et al. 2025 (2503.14476), sec. 3.1.
-    Dual clip: Ye et al. 2020 (1912.09729), eq. 5. Value clip "max": OpenAI baselines' PPO2.
+    Sources: Schulman et al. 2017 (1707.06347), sec. 3. Asymmetric clip: Yu et al. 2025 (2503.14476), sec. 3.1.
+    Dual clip: Ye et al. 2020 (1912.09729). Value clip "max": OpenAI baselines' PPO2.
     """
 
     limits_step_by: ClassVar[str] = "clipped ratio"

@@ -24,6 +24,9 @@ class Discovered(UpdateLoop):
         A \ge 0:\ \mathrm{relu}\left((r-1)A - \alpha\tanh((r-1)A/\alpha)\right) \qquad
         A < 0:\ \mathrm{relu}\left(A\log r - \beta\tanh(A\log r/\beta)\right)
 
+    In the paper: the drift function of DPO, in two cases by the sign of A; figure 5 plots the slope of the whole
+    objective. Its r and A are ``ratio`` and ``advantages``.
+
     The authors call it DPO; here it is DiscoveredPPO, since DPO has come to mean Direct Preference Optimization. It is
     the closed form read off their learned objective (LPO), whose network is not released; equation and defaults are
     those of the authors' code in purejaxrl, and the paper's. ``clip_range`` only serves ``train/clip_fraction``.

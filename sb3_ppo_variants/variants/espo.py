@@ -25,6 +25,10 @@ class RatioDeviationStop(UpdateLoop):
     depend on batch size or action space. The last step is kept, and ``n_epochs`` passes are the most: to let the stop
     decide, give more epochs than PPO has.
 
+    In the paper: the mean of :math:`|r - 1|`, whose bound :math:`\delta` ends the optimisation epochs of an iteration;
+    they are ``deviation`` and ``max_ratio_deviation`` here. The objective is PPO's before clipping (eq. 6 of Schulman
+    et al. 2017, 1707.06347).
+
     The paper's own code is not public. RL-X's, which we follow in the moment of the test, draws each minibatch afresh
     (at most 300 of 64 samples) where we go through the rollout in epochs, offers the median beside the mean, and
     steps both optimizers twice on each minibatch, which we take for a slip. ``clip_range`` only serves

@@ -31,6 +31,9 @@ class KLPenalty(UpdateLoop):
     ``adapted_kl_coef``. ``clip_range`` only serves ``train/clip_fraction``. With ``kl_coef=0`` nothing limits the step:
     bit for bit SB3's PPO with a clip range that nothing reaches.
 
+    In the paper: eq. 8 and the rule below it. Its :math:`\beta` and d_targ are ``adapted_kl_coef`` and ``desired_kl``,
+    its 1.5 and 2 ``kl_band`` and ``kl_coef_factor``.
+
     The rule and its numbers are the paper's; the implementations differ from it and from each other (joschu/modular_rl:
     band 1.3 and 0.7, factor 1.5, and a penalty on the KL beyond twice the target; RLlib: band 2, factors 1.5 and 0.5;
     both measure the minibatches' KL in the last epoch). Here the KL is that of the whole rollout after the update.
@@ -47,7 +50,7 @@ class KLPenalty(UpdateLoop):
     :param kl_coef_max: upper bound of the coefficient
     :raises ValueError: if an own parameter is outside its range
 
-    Source: Schulman et al. 2017 (1707.06347), sec. 4, eq. 8.
+    Source: Schulman et al. 2017 (1707.06347), sec. 4.
     """
 
     limits_step_by: ClassVar[str] = "KL penalty with adaptive coefficient"

@@ -27,6 +27,9 @@ class RobustPolicyOptimization(UpdateLoop):
     collected, and ``train/kl`` is measured, without perturbation; ``train/approx_kl``, ``train/clip_fraction`` and the
     test of ``target_kl`` include it. The entropy of a Gaussian does not depend on its mean.
 
+    In the paper: algorithm 1, the step that perturbs the mean. Its z and :math:`\alpha` are ``noise`` and
+    ``rpo_alpha``; the objective is eq. 7 of Schulman et al. 2017 (1707.06347).
+
     ``rpo_alpha=0`` draws nothing and is SB3's PPO, bit for bit.
 
     Paper and code (CleanRL's, by the paper's author) agree. alpha is in the units of the action, not of its standard
@@ -37,7 +40,7 @@ class RobustPolicyOptimization(UpdateLoop):
     :raises ValueError: if ``rpo_alpha`` is outside its range, or the policy's actions are not Gaussian (discrete
         actions, ``squash_output``)
 
-    Source: Rahman and Xue 2022 (2212.07536).
+    Source: Rahman and Xue 2022 (2212.07536), "Robust Policy Optimization in Deep Reinforcement Learning".
     """
 
     limits_step_by: ClassVar[str] = "clipped ratio with a randomly shifted mean"

@@ -22,6 +22,10 @@ class SimplePolicyOptimization(UpdateLoop):
     :math:`\epsilon` = ``clip_range`` (0.2 in the source) and :math:`|A|` after normalisation, as in the authors' code.
     A schedule works; below 0.001 :math:`\epsilon` is held there.
 
+    In the paper (ICML 2025, version 9 on arXiv): eq. 16 and line 14 of algorithm 1; theorem 5.2 says where the maximum
+    lies. Its :math:`r_t(\theta)`, :math:`\hat A_t` and :math:`\epsilon` are ``ratio``, ``advantages`` and
+    ``clip_range``.
+
     This is the method of the ICML 2025 paper and of its code. Versions 3 to 6 on arXiv have another one under the same
     name, which clips the KL; sequential Monte Carlo methods are called SPO as well. The authors' runs also clip the
     value loss (``clip_range_vf``) and let the learning rate fall to 0; here both stay SB3's.

@@ -31,6 +31,10 @@ class TrustRegionGuided(UpdateLoop):
       may not reach them.
     - Box, with gSDE too: the extrema over all Gaussians with KL(new||old) <= delta, one dimension for all.
 
+    In the paper: l and u are introduced as two optimisation problems, min and max over :math:`\pi` of
+    :math:`\pi(a|s)/\pi_{old}(a|s)` where the KL is at most :math:`\delta`. They are ``bounds`` here,
+    :math:`\delta` is ``kl_delta``, and its ratio and advantage are ``ratio`` and ``advantages``.
+
     The paper has KL(old||new) for both; the authors' code, which made the published results, has KL(new||old) for
     Gaussians. We follow the code: its rule from :math:`\epsilon` to delta is exact in that direction only. The
     paper also widens the bounds to at least :math:`1 \pm \epsilon`; the code does not, nor do we. The code's table

@@ -24,20 +24,26 @@ class Truly(UpdateLoop):
     With :math:`\alpha` = ``rollback_coef``, :math:`\delta` = ``kl_delta``, :math:`\epsilon` = ``clip_range``, and the
     exact KL(old||new) of each state:
 
-    ===========  ============================================  =================================================
-    ``trigger``  triggered samples                             their objective (all others: rA)
-    ===========  ============================================  =================================================
-    "kl"         KL of the state >= delta, and rA > A          rA - alpha KL: Truly PPO
-    "kl"         the same                                      alpha = 0: rA without gradient, which is TR-PPO
-    "ratio"      A >= 0 and r > 1 + eps, or                    (-alpha r + (1 + alpha)(1 +- eps)) A: PPO-RB;
-                 A < 0 and r < 1 - eps                         alpha = 0: PPO's clip
-    ===========  ============================================  =================================================
+    ===========  =================================  ==========================================  =================
+    ``trigger``  triggered samples                  their objective (all others: rA)            in the paper
+    ===========  =================================  ==========================================  =================
+    "kl"         KL of the state >= delta,          rA - alpha KL: Truly PPO                    second version
+                 and rA > A
+    "kl"         the same                           alpha = 0: rA without gradient, TR-PPO      eqs. 13 to 15
+    "ratio"      A >= 0 and r > 1 + eps, or         (-alpha r + (1 + alpha)(1 +- eps)) A:       eqs. 10 and 11
+                 A < 0 and r < 1 - eps              PPO-RB; alpha = 0: PPO's clip
+    ===========  =================================  ==========================================  =================
 
-    So ``rollback_coef=0`` means that a triggered sample has no gradient, whatever the trigger.
+    So ``rollback_coef=0`` means that a triggered sample has no gradient, whatever the trigger. The paper's
+    :math:`r_t(\theta)`, :math:`A_t` and :math:`D_{KL}^{s_t}(\theta_{old}, \theta)` are ``ratio``, ``advantages`` and
+    ``kl``.
 
-    Equations, defaults and names are those of the paper and its code, which agree except for Humanoid: there the code
-    drops rA from the triggered objective (alpha 0.4, delta 0.05). We keep it everywhere. The authors' TR-PPO has delta
-    0.035, their Atari runs delta 0.0008 with alpha 20, and 0.01 as PPO-RB's alpha.
+    The paper has two versions. The numbers above are the first one's, which is UAI's; it has no Truly PPO but TR-PPO-RB
+    (eq. 16), which past the KL trigger rolls the ratio back, :math:`-\alpha rA` with alpha 0.05. We follow the second
+    version and the authors' code: the KL is penalised. Defaults are the code's; eq. 15 has rA >= A where the code and
+    we have rA > A. On Humanoid the code drops rA from the triggered objective (alpha 0.4, delta 0.05); we keep it
+    everywhere. The code's TR-PPO has delta 0.035 (0.025 in the first version), its Atari runs delta 0.0008 with
+    alpha 20, and 0.01 as PPO-RB's alpha.
 
     Known failure modes: delta is a bound per state and depends on the action space; the objective jumps by
     alpha * delta at the KL trigger (its value only, the gradient does not see it); a large alpha oscillates about the
@@ -48,7 +54,7 @@ class Truly(UpdateLoop):
     :param kl_delta: KL of a state from which trigger "kl" marks its samples, in nats, > 0
     :raises ValueError: if an own parameter is outside its range
 
-    Source: Wang et al. 2019 (1903.07940).
+    Source: Wang et al. 2019, second version 2020 (1903.07940), "Truly Proximal Policy Optimization".
     """
 
     limits_step_by: ClassVar[str] = "rollback past a KL or ratio trigger"
