@@ -35,6 +35,9 @@ class TrustRegion(UpdateLoop):
     estimate, and the log key says so (``train/kl_k3``). Logs ``train/step_fraction`` (1: the whole step, 0: rolled
     back) and ``train/backtracks``.
 
+    In TRPO's paper: the constraint :math:`\bar D_{KL}(\theta_{old}, \theta) \le \delta` and, in appendix C, the line
+    search along the step; :math:`\delta` is ``max_kl`` here, the surrogate its importance-weighted objective.
+
     KL(old||new) is TRPO's constraint in its paper, in Spinning Up and in OpenAI baselines; sb3-contrib's TRPO bounds
     KL(new||old). The defaults are sb3-contrib's.
 
