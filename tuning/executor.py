@@ -11,12 +11,14 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from dataclasses import dataclass, field
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -27,6 +29,7 @@ T = TypeVar("T")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _MAX_BREAKAGES = 2
 _MEMORY_CHECK_SECONDS = 0.1
+_LOOK_SECONDS = 0.1
 # Exit codes of a worker over its memory limit: under its first task, or under a later one, when the
 # memory may be what earlier tasks left behind.
 _LEAKED, _FULL = 101, 102
@@ -66,6 +69,11 @@ class LocalExecutor(futures.Executor):
     :class:`concurrent.futures.TimeoutError`; one over the memory limit is stopped and its future raises
     :class:`MemoryLimitError`. Workers end by themselves when this process ends, however it ends.
 
+    Each worker is a Pebble pool of one process with a thread of its own that hands it one task at a time.
+    Processes that share a Pebble pool share its pipe: one that dies while it takes a task, or while it
+    returns a result, leaves the others a locked pipe and its task to nobody. So a process that did not
+    return properly is also never used again, nor is its pipe.
+
     :param workers: number of processes, >= 1
     :param time_limit: seconds that a task may take; None for no limit
     :param memory_limit: bytes of resident memory that a worker may have, processes that its task
@@ -91,11 +99,13 @@ class LocalExecutor(futures.Executor):
         self.memory_limit = memory_limit
         self.retries = retries
         self.log = log
-        self._lock = threading.RLock()
-        self._breakages = 0
         self._closed = False
         self._open: set[futures.Future[Any]] = set()
-        self._pool = self._new_pool()
+        self._waiting: SimpleQueue[_Task | None] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers)]
+        _prepare_environment()
+        for thread in self._threads:
+            thread.start()
 
     @property
     def where(self) -> str:
@@ -121,7 +131,7 @@ class LocalExecutor(futures.Executor):
         task = _Task(fn, args, kwargs)
         self._open.add(task.future)
         task.future.add_done_callback(self._open.discard)
-        self._start(task)
+        self._waiting.put(task)
         return task.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -132,98 +142,96 @@ class LocalExecutor(futures.Executor):
         """
         if not cancel_futures:
             futures.wait(list(self._open))
-        with self._lock:
-            self._closed = True
-            pool = self._pool
-        pool.stop()  # type: ignore[no-untyped-call]
+        self._closed = True
         for future in list(self._open):
             future.cancel()
+        for _ in self._threads:
+            self._waiting.put(None)
         if wait:
-            pool.join()
+            for thread in self._threads:
+                thread.join()
+
+    def _serve(self) -> None:
+        """Be one worker: see each task to its end, in as many processes as it takes."""
+        # The terminal sends Ctrl-C to the whole group, also to a process that is still importing: those
+        # started from here inherit that it is blocked.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        pool = self._new_pool()
+        while (task := self._waiting.get()) is not None:
+            while not task.future.done():
+                if not self._attempt(task, pool):
+                    _discard(pool)
+                    pool = self._new_pool()
+        _discard(pool)
 
     def _new_pool(self) -> ProcessPool:
         context = multiprocessing.get_context("spawn")
         arguments = (self.log, self.memory_limit)
-        return ProcessPool(self.workers, context=context, initializer=_prepare_worker, initargs=arguments)
+        return ProcessPool(1, context=context, initializer=_prepare_worker, initargs=arguments)
 
-    def _start(self, task: "_Task") -> None:
-        call = (task.fn, task.args, task.kwargs)
-        with self._lock, _worker_environment():
-            pool = self._pool
-            try:
-                inner = pool.schedule(_call, args=call, timeout=self.time_limit)
-            except RuntimeError:
-                pool = self._replace(pool)
-                inner = pool.schedule(_call, args=call, timeout=self.time_limit)
-        inner.add_done_callback(lambda done: self._settle(task, pool, done))
-        task.run_as(inner)
-
-    def _settle(self, task: "_Task", pool: ProcessPool, done: "futures.Future[Any]") -> None:
-        """Hand the outcome on, or start the task again when it was its worker that failed."""
-        if self._closed or task.future.cancelled():
-            return
-        error = done.exception()
+    def _attempt(self, task: "_Task", pool: ProcessPool) -> bool:
+        """Run a task once; say whether the worker may be given another."""
+        try:
+            inner = pool.schedule(_call, args=(task.fn, task.args, task.kwargs), timeout=self.time_limit)
+        except RuntimeError:  # the worker was killed while it had nothing to do
+            self._count_breakage(task)
+            return False
+        while not futures.wait([inner], timeout=_LOOK_SECONDS).done:
+            if task.future.cancelled():
+                return False
+            if not pool.active:  # the worker died just as the task was handed over
+                self._count_breakage(task)
+                return False
         with suppress(futures.InvalidStateError):  # it was cancelled meanwhile
-            if error is None:
-                self._breakages = 0
-                task.future.set_result(done.result())
-            elif isinstance(error, ProcessExpired):
-                self._retry(task, error)
-            elif isinstance(error, BrokenProcessPool):
-                self._recover(task, pool)
-            else:
-                task.future.set_exception(error)
+            return self._settle(task, inner)
+        return True
 
-    def _retry(self, task: "_Task", error: ProcessExpired) -> None:
+    def _settle(self, task: "_Task", inner: "futures.Future[Any]") -> bool:
+        """Hand the outcome on, unless it was the worker that failed."""
+        error = inner.exception()
+        if error is None:
+            task.future.set_result(inner.result())
+        elif isinstance(error, ProcessExpired):
+            self._count_death(task, error)
+            return False
+        elif isinstance(error, BrokenProcessPool):
+            self._count_breakage(task)
+            return False
+        else:
+            task.future.set_exception(error)
+        return not isinstance(error, futures.TimeoutError)
+
+    def _count_death(self, task: "_Task", error: ProcessExpired) -> None:
         task.deaths += 1
         if error.exitcode != _LEAKED and task.deaths <= self.retries:
-            self._start(task)
-        elif error.exitcode in (_LEAKED, _FULL) and self.memory_limit is not None:
+            return
+        if error.exitcode in (_LEAKED, _FULL) and self.memory_limit is not None:
             task.future.set_exception(MemoryLimitError(f"it took more than {self.memory_limit / 2**30:.3g} GiB"))
         else:
             task.future.set_exception(
                 WorkerDiedError(f"its worker process died {task.deaths} times, last with exit code {error.exitcode}")
             )
 
-    def _recover(self, task: "_Task", pool: ProcessPool) -> None:
-        """Pebble gives up the whole pool when a worker dies before it has taken a task."""
-        with self._lock:
-            if self._pool is pool:
-                self._replace(pool)
-        if self._breakages > _MAX_BREAKAGES:
+    def _count_breakage(self, task: "_Task") -> None:
+        """Note that a worker died before it had taken the task: not the task's fault, but it must end."""
+        task.breakages += 1
+        if task.breakages > _MAX_BREAKAGES:
             where = f"; see {self.log}" if self.log else ""
-            task.future.set_exception(futures.BrokenExecutor(f"worker processes die as soon as they start{where}"))
-        else:
-            self._start(task)
-
-    def _replace(self, pool: ProcessPool) -> ProcessPool:
-        self._breakages += 1
-        self._pool = self._new_pool()
-        # Joining waits for the broken pool's threads, and this is called from one of them.
-        threading.Thread(target=_discard, args=(pool,), daemon=True).start()
-        return self._pool
+            with suppress(futures.InvalidStateError):
+                task.future.set_exception(futures.BrokenExecutor(f"worker processes die as soon as they start{where}"))
 
 
+@dataclass
 class _Task:
-    """A call and how often its worker has died."""
+    """A call, and how often a worker died under it or before it had taken it."""
 
-    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]):
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
-        self.deaths = 0
-        self.future: futures.Future[Any] = futures.Future()
-        self._inner: futures.Future[Any] | None = None
-        self.future.add_done_callback(self._pass_on)
-
-    def run_as(self, inner: "futures.Future[Any]") -> None:
-        """Remember the pool's future of the present attempt, for a cancellation to reach it."""
-        self._inner = inner
-        self._pass_on(self.future)
-
-    def _pass_on(self, future: "futures.Future[Any]") -> None:
-        if self._inner is not None and future.cancelled():
-            self._inner.cancel()
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    deaths: int = 0
+    breakages: int = 0
+    # Never set to running: such a future could not be cancelled.
+    future: "futures.Future[Any]" = field(default_factory=futures.Future)
 
 
 def _discard(pool: ProcessPool) -> None:
@@ -231,21 +239,12 @@ def _discard(pool: ProcessPool) -> None:
     pool.join()
 
 
-@contextmanager
-def _worker_environment() -> Iterator[None]:
-    """What a worker inherits at birth: one thread (read when torch is imported) and a blocked Ctrl-C.
-
-    The terminal sends Ctrl-C to the whole group, also to a worker that is still importing.
-    """
+def _prepare_environment() -> None:
+    """What workers inherit at birth: one numerical thread (read when torch is imported)."""
     for name in _THREAD_VARIABLES:
         os.environ[name] = "1"
     # It unblocks Ctrl-C when it starts, and would otherwise start together with the first worker.
     resource_tracker.ensure_running()
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 def _prepare_worker(log: Path | None, memory_limit: int | None) -> None:

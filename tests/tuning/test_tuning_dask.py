@@ -13,6 +13,7 @@ from typing import Any
 
 import dask
 import pytest
+from distributed import Client
 from rich.console import Console
 from sb3_ppo_variants.tuning.dask_executor import DaskExecutor
 from sb3_ppo_variants.tuning.executor import MemoryLimitError, WorkerDiedError
@@ -100,11 +101,12 @@ def executor(cluster: Cluster) -> Iterator[DaskExecutor]:
     executor.shutdown(cancel_futures=True)
 
 
-def test_tasks_run_in_a_process_of_their_own_with_one_thread(executor: DaskExecutor) -> None:
+def test_tasks_run_in_a_process_of_their_own_with_one_thread(cluster: Cluster, executor: DaskExecutor) -> None:
     assert executor.submit(threads_and_sigint).result() == ("1", True)
-    names = [executor.submit(os.getpid).result() for _ in range(4)]
-    children = [subprocess.check_output(["ps", "-o", "args=", "-p", str(pid)], text=True) for pid in names]
-    assert all("spawn_main" in line for line in children), "the Dask worker itself ran it"
+    with Client(cluster.address, set_as_default=False) as client:
+        workers = set(client.run(os.getpid).values())
+    assert len(workers) == 2
+    assert {executor.submit(os.getppid).result() for _ in range(4)} <= workers
 
 
 def test_limits_and_deaths_are_those_of_the_local_pool(executor: DaskExecutor, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
 
@@ -53,6 +53,21 @@ def leak(folder: Path, mebibytes: int) -> int:
         KEPT.append(bytearray(b"x" * 2**23))
         time.sleep(0.01)
     return os.getpid()
+
+
+def unpack_slowly(folder: Path) -> Path:
+    """What a worker does to understand its task: the first one stays at it for ever."""
+    if not (folder / "pid").exists():
+        report_and_sleep(folder / "pid", 600.0)
+    return folder
+
+
+class SlowToUnpack:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Callable[[Path], Path], tuple[Path]]:
+        return unpack_slowly, (self.folder,)
 
 
 def threads_and_sigint() -> tuple[str | None, bool]:
@@ -146,6 +161,18 @@ def test_a_cancelled_task_is_stopped_while_it_runs(small: LocalExecutor, tmp_pat
     assert future.cancel()
     wait_until(lambda: not alive(int((tmp_path / "pid").read_text())))
     assert small.submit(pow, 2, 2).result() == 4
+
+
+def test_a_worker_that_dies_while_it_takes_its_task_costs_others_nothing(tmp_path: Path) -> None:
+    """It holds the locks of its pipe then, and the task has left the pipe."""
+    with LocalExecutor(2) as pool:
+        running = pool.submit(time.sleep, 4.0)
+        taken = pool.submit(str, SlowToUnpack(tmp_path))
+        wait_until((tmp_path / "pid").exists)
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+        assert not running.done(), "the other worker was busy meanwhile"
+        assert taken.result(timeout=30) == str(tmp_path)
+        assert running.result(timeout=30) is None
 
 
 def test_a_pool_whose_idle_workers_are_killed_goes_on(executor: LocalExecutor) -> None:
