@@ -104,8 +104,9 @@ class TrustRegion(UpdateLoop):
         """Return the step of every tensor that the action distribution depends on, found by differentiating it."""
         assert self._old_policy is not None
         parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
-        # At the old parameters, since the new ones may not give a distribution at all
-        with self._old_policy.installed(), th.enable_grad():
+        # At the old parameters, since the new ones may not give a distribution at all. Without cuDNN, which refuses
+        # to differentiate an LSTM in evaluation mode.
+        with self._old_policy.installed(), th.enable_grad(), th.backends.cudnn.flags(enabled=False):
             log_prob = self._evaluate(next(self._rollout_chunks())).log_prob
             gradients = th.autograd.grad(log_prob.sum(), parameters, allow_unused=True)
         actor = [p for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None]

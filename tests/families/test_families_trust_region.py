@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch as th
 from families_audit import Audit, audited
 from families_helpers import class_of, make_masked_env, make_model
 from hypothesis import Phase, given, settings
@@ -76,3 +77,23 @@ def test_steps_are_accepted_shrunken_and_rolled_back(name: str) -> None:
     assert 1.0 in fractions(1e-3, 10)
     assert any(0 < fraction < 1 for fraction in fractions(0.03, 40))
     assert 0.0 in fractions(1.0, 0)
+
+
+@pytest.mark.parametrize("family", ["Recurrent", "MaskableRecurrent"])
+def test_cudnn_is_never_asked_to_differentiate_an_lstm_in_evaluation_mode(family: str) -> None:
+    """It refuses to, and a GPU is where it would."""
+    env = make_env(VECTOR, DISCRETE) if family == "Recurrent" else make_masked_env(VECTOR, DISCRETE)
+    model = make_model(class_of(family, "TrustRegionPPO"), env, learning_rate=1.0, max_backtracks=2)
+    differentiated = []
+
+    def note(lstm: th.nn.LSTM, *_: Any) -> None:
+        if th.is_grad_enabled() and not lstm.training:
+            differentiated.append(th.backends.cudnn.enabled)
+
+    for lstm in (model.policy.lstm_actor, model.policy.lstm_critic):
+        lstm.register_forward_hook(note)
+    model.learn(32)
+    assert model.logger.name_to_value["train/backtracks"] > 0
+    assert differentiated
+    assert not any(differentiated)
+    assert th.backends.cudnn.enabled, "for everything else"
