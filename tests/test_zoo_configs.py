@@ -69,6 +69,23 @@ DIFFERENCES: dict[tuple[str, str], dict[str, Any]] = {
     ("espo", "Pendulum-v1"): {"n_steps": 256, "n_timesteps": 200000},
 }
 
+# Own parameters that are not the class's defaults, and why
+OWN_VALUES: dict[tuple[str, str], dict[str, Any]] = {
+    # lost seeds with the defaults
+    ("adaptive_clip_ppo", "CartPole-v1"): {"clip_range_max": 0.2},
+    ("truly_ppo", "CartPole-v1"): {"kl_delta": 0.01},
+    # far too slow with the defaults
+    ("kl_stop_ppo", "Pendulum-v1"): {"max_kl": 0.05, "stop_at": "rollout"},
+    ("trust_region_ppo", "Pendulum-v1"): {"max_kl": 0.05},
+    # 0.5 is published to fail on the last four, and drowns the small standard deviation of the first two
+    ("rpo", "HalfCheetah-v5"): {"rpo_alpha": 0.01},
+    ("rpo", "MountainCarContinuous-v0"): {"rpo_alpha": 0.01},
+    ("rpo", "Ant-v5"): {"rpo_alpha": 0.01},
+    ("rpo", "Hopper-v5"): {"rpo_alpha": 0.01},
+    ("rpo", "InvertedDoublePendulum-v5"): {"rpo_alpha": 0.01},
+    ("rpo", "Reacher-v5"): {"rpo_alpha": 0.01},
+}
+
 # What ppo.yml and trpo.yml state otherwise than the zoo: a batch as large as the rollout, which SB3 uses there anyway,
 # and a rate that falls where a constant one loses seeds
 FROM_THE_ZOO: dict[tuple[str, str], dict[str, Any]] = {
@@ -148,6 +165,14 @@ def test_a_variant_shares_the_values_of_ppo_and_adds_all_its_own_parameters(algo
     shared = {key: value for key, value in entry.items() if key not in own}
     assert shared == registered_entry("ppo", env_id) | DIFFERENCES.get((algorithm_id, env_id), {})
     assert own.keys() <= entry.keys()
+
+
+@pytest.mark.parametrize(("algorithm_id", "env_id"), [entry for entry in ENTRIES if entry[0] in VARIANTS])
+def test_own_parameters_are_the_defaults_of_the_class_but_where_these_are_known_to_fail(
+    algorithm_id: str, env_id: str
+) -> None:
+    entry, own = registered_entry(algorithm_id, env_id), VARIANTS[algorithm_id].own_parameters
+    assert {key: entry[key] for key in own} == own | OWN_VALUES.get((algorithm_id, env_id), {})
 
 
 @pytest.mark.parametrize("algorithm_id", ["ppo", "trpo"])
