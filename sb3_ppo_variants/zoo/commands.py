@@ -92,7 +92,7 @@ COMMANDS: Mapping[str, Command] = {
         "Watch a trained agent (models of train: add -f logs).",
         "enjoy",
         "enjoy",
-        workarounds=(workarounds.action_masks, workarounds.hub_errors),
+        workarounds=(workarounds.hub_errors,),
         needs=("requests",),
     ),
     "record-video": Command(

@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 from rl_zoo3.callbacks import TrialEvalCallback
 from rl_zoo3.exp_manager import ExperimentManager as ZooExperimentManager  # register() puts ours in its place
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -23,7 +24,8 @@ from sb3_ppo_variants.experiment import ENVIRONMENT_KEYS, check_keys, check_valu
 from sb3_ppo_variants.registry import constructor_parameters
 from sb3_ppo_variants.search_space import suggest
 from sb3_ppo_variants.training.errors import NonFiniteUpdateError
-from sb3_ppo_variants.zoo.algorithms import ALGORITHMS
+from sb3_ppo_variants.training.policy_kwargs import resolve_policy_kwargs
+from sb3_ppo_variants.zoo.algorithms import ALGORITHMS, TUNED
 from sb3_ppo_variants.zoo.schedules import FallingParameters, resolve_schedules
 from sb3_ppo_variants.zoo.search import constructor_arguments, sampling_from, tuning_space
 
@@ -39,7 +41,7 @@ class MaskedTrialEvalCallback(MaskedEvalCallback, TrialEvalCallback):
 
 
 class ExperimentManager(ZooExperimentManager):
-    """rl_zoo3's own for its algorithms; for the variants it finds their hyperparameters and tunes in their space."""
+    """rl_zoo3's own for its algorithms; it finds the variants' hyperparameters, and tunes in the harness' spaces."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -73,37 +75,60 @@ class ExperimentManager(ZooExperimentManager):
             raise ValueError(f"--trial-id {trial_id} needs --storage and --study-name, to say of which study.")
         self.trial_id = None
         try:
-            params = self.load_trial(self.storage, self.study_name, trial_id, convert=self.algo not in ALGORITHMS)
+            params = self.load_trial(self.storage, self.study_name, trial_id, convert=False)
         except LookupError as error:  # IndexError of the list of trials, KeyError of the study
             raise ValueError(f"{self.storage} has no study {self.study_name} with a trial {trial_id}.") from error
-        if self.algo in ALGORITHMS:
-            with redirect_stdout(io.StringIO()):  # the entry without the trial is nobody's news
-                _, entry = super().read_hyperparameters()
-                hyperparams = copy.copy(self)._preprocess_hyperparams(copy.deepcopy(dict(entry)))[0]
-            values = tuning_space(self.algo, entry | _dictionaries(hyperparams), self.n_timesteps).entry(params)
-        else:
-            values = params
+        values = self._values_of_trial(params, trial_id)
         print(f"Loaded trial {trial_id} of study {self.study_name}")
         typed = dict(self.custom_hyperparams or {})
         if isinstance(typed.get("policy_kwargs"), dict):
             typed["policy_kwargs"] = {**values.get("policy_kwargs", {}), **typed["policy_kwargs"]}
         self.custom_hyperparams = {**values, **typed}
 
+    def _values_of_trial(self, params: dict[str, Any], trial_id: int) -> dict[str, Any]:
+        if self.algo in TUNED:
+            with redirect_stdout(io.StringIO()):  # the entry without the trial is nobody's news
+                _, entry = super().read_hyperparameters()
+                hyperparams = copy.copy(self)._preprocess_hyperparams(copy.deepcopy(dict(entry)))[0]
+            space = tuning_space(self.algo, entry | _dictionaries(hyperparams))
+            if space.parameters.keys() == params.keys():
+                return space.entry(params)
+        try:  # a study of rl_zoo3's own, in its own space
+            values: dict[str, Any] = HYPERPARAMS_CONVERTER[self.algo](params)
+        except KeyError as error:
+            raise ValueError(
+                f"Trial {trial_id} of study {self.study_name} has {', '.join(params) or 'no values'}, and optimize "
+                f"--algo {self.algo} samples something else: is the study one of another algorithm?"
+            ) from error
+        return values
+
     def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> _Preprocessed:
-        """Resolve the variants' schedules before rl_zoo3 2.9, which knows four keys and takes const_x for lin_x."""
-        if self.algo not in ALGORITHMS:
-            return super()._preprocess_hyperparams(hyperparams)
+        """Let rl_zoo3 2.9 preprocess what it does not know: the variants' schedules, an activation given by name."""
+        if self.algo in ALGORITHMS:
+            hyperparams = self._check_own(hyperparams)
+        try:
+            preprocessed = super()._preprocess_hyperparams(hyperparams)
+        except AttributeError as error:  # a dotted path whose module is there
+            if not str(error).startswith("module "):
+                raise
+            raise ValueError(f"{self._where} names what cannot be imported: {error}.") from error
+        arguments = preprocessed[0]
+        if isinstance(arguments.get("policy_kwargs"), dict):
+            arguments["policy_kwargs"] = resolve_policy_kwargs(arguments["policy_kwargs"])
+        return preprocessed
+
+    def _check_own(self, hyperparams: dict[str, Any]) -> dict[str, Any]:
+        """Check a variant's entry and resolve its schedules: rl_zoo3 2.9 knows four, and takes const_x for lin_x."""
         algorithm = ALGORITHMS[self.algo]
         arguments = (name for name in constructor_parameters(algorithm.cls) if name not in _FROM_OPTIONS)
         known = [*_ZOO_KEYS, *arguments]
         if knows_masks(algorithm.cls):  # the class says more of them than that MaskablePPO's constructor has none
             known += ["use_sde", "sde_sample_freq"]
-        where = f"the {self.algo} entry for {self.env_name.gym_id}"
-        check_keys(hyperparams, known, where)
+        check_keys(hyperparams, known, self._where)
         resolved, falling = resolve_schedules(algorithm, hyperparams)
-        check_values(resolved, algorithm.cls, where)
+        check_values(resolved, algorithm.cls, self._where)
         if self.n_timesteps <= 0 and resolved.get("n_timesteps") is None:
-            raise ValueError(f"{where} has no n_timesteps: add it, or type -n STEPS.")
+            raise ValueError(f"{self._where} has no n_timesteps: add it, or type -n STEPS.")
         resolved.setdefault("n_timesteps", self.n_timesteps)  # rl_zoo3 2.9 deletes it, whether it is there or not
         if self.optimize_hyperparameters:  # what is sampled must not be overruled by the entry's schedule
             falling = {key: start for key, start in falling.items() if key not in algorithm.own_search_space}
@@ -112,12 +137,11 @@ class ExperimentManager(ZooExperimentManager):
             path = f"{FallingParameters.__module__}.{FallingParameters.__qualname__}"
             more = [*(callbacks if isinstance(callbacks, list) else [callbacks]), {path: {"starts": falling}}]
             resolved["callback"] = more
-        try:
-            return super()._preprocess_hyperparams(resolved)
-        except AttributeError as error:  # a dotted path whose module is there
-            if not str(error).startswith("module "):
-                raise
-            raise ValueError(f"{where} names what cannot be imported: {error}.") from error
+        return resolved
+
+    @property
+    def _where(self) -> str:
+        return f"the {self.algo} entry for {self.env_name.gym_id}"
 
     def create_log_folder(self) -> None:
         """Make a run's folder, but none for a study.
@@ -154,12 +178,12 @@ class ExperimentManager(ZooExperimentManager):
         return ZooExperimentManager._preprocess_schedules(others) | ready
 
     def objective(self, trial: optuna.Trial) -> float:
-        """Run a trial; a variant's is sampled from the harness' space around the user's entry.
+        """Run a trial; one of the harness' algorithms is sampled from its space around the user's entry.
 
         rl_zoo3 2.9 replaces the user's policy_kwargs by the sampled ones, keeps the entry's normalisation and its
-        gamma in VecNormalize, reports a NaN as pruned and takes an infinite score for the best.
+        gamma in VecNormalize, reports a NaN or a bug as pruned and takes an infinite score for the best.
         """
-        if self.algo not in ALGORITHMS:
+        if self.algo not in TUNED:
             return super().objective(trial)
         space = tuning_space(self.algo, self._entry | _dictionaries(self._hyperparams), self.n_timesteps)
         entry = space.entry(suggest(trial, space.parameters))
@@ -175,6 +199,10 @@ class ExperimentManager(ZooExperimentManager):
         except NonFiniteUpdateError as error:
             print(error)
             return math.nan  # Optuna counts it as failed and goes on
+        except optuna.TrialPruned as pruned:
+            if pruned.__cause__ is None:
+                raise
+            return math.nan  # an error, which rl_zoo3 has printed
         return score if math.isfinite(score) else math.nan
 
     def hyperparameters_optimization(self) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sb3_ppo_variants.experiment import ENVIRONMENT_KEYS, SCHEDULE_KEYS, resolve_schedule
 from sb3_ppo_variants.registry import get_algorithm
 from sb3_ppo_variants.search_space import Trial, suggest
-from sb3_ppo_variants.zoo.algorithms import ALGORITHMS
+from sb3_ppo_variants.training.policy_kwargs import resolve_policy_kwargs
+from sb3_ppo_variants.zoo.algorithms import TUNED
 
 if TYPE_CHECKING:
     from sb3_ppo_variants.tuning.search_space import TuningSpace
@@ -24,12 +25,12 @@ _UNLIMITED_STEPS = 2**16
 _current_space: ContextVar["TuningSpace | None"] = ContextVar("current_space", default=None)
 
 
-def tuning_space(algorithm_id: str, entry: Mapping[str, Any], steps: int) -> "TuningSpace":
+def tuning_space(algorithm_id: str, entry: Mapping[str, Any], steps: int = _UNLIMITED_STEPS) -> "TuningSpace":
     """Return the harness' space around a zoo entry.
 
     :param algorithm_id: an id of the registry
     :param entry: raw zoo entry of the run
-    :param steps: environment steps of a trial
+    :param steps: environment steps of a trial, which limit the rollout
     """
     from sb3_ppo_variants.tuning.search_space import TuningSpace  # the library does not import the harness
 
@@ -51,21 +52,22 @@ def sampling_from(space: "TuningSpace") -> Iterator[None]:
 
 
 def constructor_arguments(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a tuned entry goes to the constructor, schedules resolved.
+    """Return what of a tuned entry goes to the constructor, schedules and activation resolved.
 
     :param entry: what :meth:`TuningSpace.entry` returns
     """
-    return {
+    arguments = {
         key: resolve_schedule(value, key) if key in SCHEDULE_KEYS else value
         for key, value in entry.items()
         if key not in ENVIRONMENT_KEYS
     }
+    return arguments | {"policy_kwargs": resolve_policy_kwargs(arguments["policy_kwargs"])}
 
 
 def _sample(algorithm_id: str, trial: Trial, _n_actions: int, n_envs: int, _more: dict[str, Any]) -> dict[str, Any]:
     """Sample constructor arguments; the signature behind ``algorithm_id`` is rl_zoo3's."""
-    space = _current_space.get() or tuning_space(algorithm_id, {"n_envs": n_envs}, _UNLIMITED_STEPS)
+    space = _current_space.get() or tuning_space(algorithm_id, {"n_envs": n_envs})
     return constructor_arguments(space.entry(suggest(trial, space.parameters)))
 
 
-SAMPLERS: Mapping[str, Sampler] = {algorithm_id: partial(_sample, algorithm_id) for algorithm_id in ALGORITHMS}
+SAMPLERS: Mapping[str, Sampler] = {algorithm_id: partial(_sample, algorithm_id) for algorithm_id in TUNED}

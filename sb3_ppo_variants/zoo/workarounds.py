@@ -9,14 +9,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import Any
 
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
-
-from sb3_ppo_variants.evaluation import knows_masks, with_masks
+from sb3_ppo_variants.zoo.masks import names_for_playing
 
 
 @contextmanager
@@ -128,32 +125,14 @@ def figures_in_files() -> Iterator[None]:
 
 @contextmanager
 def action_masks() -> Iterator[None]:
-    """Show models that know action masks those of the environment in which they play.
+    """Give action masks to a script that runs as a program and plays; enjoy has them from ``register()``."""
+    import rl_zoo3.utils
 
-    rl_zoo3 2.9 calls ``predict`` without masks, and loads models without the environment that has them.
-    """
-    utils: Any = importlib.import_module("rl_zoo3.utils")
-    envs: list[VecEnv] = []
-    make_vec_env = utils.make_vec_env
-
-    def remember(*args: Any, **kwargs: Any) -> VecEnv:
-        envs.append(make_vec_env(*args, **kwargs))
-        return envs[-1]
-
-    def playing(cls: type[BaseAlgorithm]) -> type[BaseAlgorithm]:
-        def load(_: type[BaseAlgorithm], *args: Any, **kwargs: Any) -> BaseAlgorithm:
-            return with_masks(cls.load(*args, **kwargs), envs[-1])
-
-        return type(cls.__name__, (cls,), {"load": classmethod(load)})
-
-    algorithms = utils.ALGOS
-    before = dict(algorithms)
-    algorithms.update({name: playing(cls) for name, cls in before.items() if knows_masks(cls)})
-    try:
-        with _replaced(utils, "make_vec_env", remember):
-            yield
-    finally:
-        algorithms.update(before)
+    with ExitStack() as stack:
+        for name, value in names_for_playing().items():
+            for owner in (rl_zoo3, rl_zoo3.utils):  # such a script imports from both, when it runs
+                stack.enter_context(_replaced(owner, name, value))
+        yield
 
 
 @contextmanager

@@ -8,13 +8,16 @@ from typing import Any
 import optuna
 import pytest
 import yaml
-from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER, sample_ppo_params
 from rl_zoo3.utils import get_saved_hyperparams
-from sb3_ppo_variants.tuning.search_space import TuningSpace
+from sb3_contrib import TRPO
+from sb3_ppo_variants.tuning.search_space import SHARED, TuningSpace
+from stable_baselines3 import PPO
 from zoo_helpers import TESTS, command, refusal
 
 from sb3_ppo_variants import SPO, KLStopPPO
-from sb3_ppo_variants.registry import FAMILIES, VARIANTS, constructor_parameters, get_algorithm
+from sb3_ppo_variants.registry import ALGORITHMS, FAMILIES, constructor_parameters, get_algorithm
+from sb3_ppo_variants.search_space import FloatRange
 from sb3_ppo_variants.zoo import register
 
 STORAGE = ["--storage", "sqlite:///study.db", "--study-name", "study"]
@@ -47,23 +50,21 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return calls
 
 
-@pytest.mark.parametrize("algo", [*VARIANTS, "maskable_spo", "recurrent_espo", "maskable_recurrent_trgppo"])
+@pytest.mark.parametrize("algo", [*ALGORITHMS, *FAMILIES])
 def test_a_trial_is_sampled_from_the_harness_space(algo: str) -> None:
     register()
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
     arguments = HYPERPARAMS_SAMPLER[algo](trial, 1, 1, {})
-    space = TuningSpace(get_algorithm(algo), {}, 2**20)
-    assert trial.distributions.keys() == space.parameters.keys()
-    for name, parameter in space.parameters.items():
-        asked = optuna.create_study().ask()
-        parameter.suggest(asked, name)
-        assert trial.distributions[name] == asked.distributions[name], name
+    assert trial.distributions == distributions(algo, steps=2**20)
     assert arguments.keys() <= constructor_parameters(get_algorithm(algo).cls).keys()
 
 
-def test_every_id_has_a_sampler() -> None:
-    register()
-    assert {*VARIANTS, *FAMILIES} <= HYPERPARAMS_SAMPLER.keys()
+def distributions(algo: str, steps: int) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Return what the harness samples an algorithm from in a study of CartPole-v1."""
+    asked = optuna.create_study().ask()
+    for name, parameter in TuningSpace.of(algo, "CartPole-v1", steps).parameters.items():
+        parameter.suggest(asked, name)
+    return asked.distributions
 
 
 def test_trials_run_and_are_reported() -> None:
@@ -83,9 +84,57 @@ def test_a_study_is_not_taken_for_a_run() -> None:
     command("enjoy", "--algo", "spo", "--env", "CartPole-v1", "-f", "logs", "--no-render", "-n", 10)
 
 
-def test_the_zoos_algorithms_keep_the_zoos_space() -> None:
-    study = optimize("ppo", "-params", "n_envs:1")
-    assert "one_minus_gae_lambda" in study.trials[0].params
+@pytest.mark.parametrize("algo", ["trust_region_ppo", "recurrent_kl_stop_ppo", "ppo", "trpo"])
+def test_optimize_searches_what_rank_searches(algo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SHARED, "gae_lambda", FloatRange(0.123, 0.124))  # one definition: a change reaches both
+    memory = ["policy_kwargs:dict(lstm_hidden_size=8)"] if "recurrent" in algo else []
+    study = optimize(algo, "-n", 512, "-params", "n_envs:2", *memory)
+    assert study.trials[0].state.name == "COMPLETE"
+    assert study.trials[0].distributions == distributions(algo, steps=512)
+    assert study.trials[0].distributions["gae_lambda"].low == 0.123
+
+
+def test_what_the_harness_has_no_space_for_keeps_the_zoos() -> None:
+    study = optimize("a2c", "-params", "n_envs:1")
+    assert study.trials[0].params.keys() >= {"ent_coef", "net_arch"}
+    assert "log2_net_width" not in study.trials[0].params
+
+
+@pytest.mark.parametrize(("algo", "cls"), [("ppo", PPO), ("trpo", TRPO)])
+def test_a_trial_of_a_baseline_is_trained_again(algo: str, cls: type) -> None:
+    study = optimize(algo, "-params", "n_envs:1")
+    model = train_trial(algo, 0, "-params", "n_envs:1", "policy_kwargs:dict(ortho_init=False)")
+    params = study.trials[0].params
+    assert type(model) is cls
+    assert model.gamma == 1 - params["one_minus_gamma"]
+    assert model.target_kl == params["target_kl"]
+    assert model.n_steps == 2 ** params["log2_rollout_size"]
+    assert model.lr_schedule(0.5) == params["learning_rate"] * (
+        0.5 if params["learning_rate_schedule"] == "linear" else 1
+    )
+    assert model.policy_kwargs["activation_fn"].__name__.lower() == params["activation_fn"]
+    assert model.policy_kwargs["ortho_init"] is False
+    saved, _ = get_saved_hyperparams(f"logs/{algo}/CartPole-v1_1/CartPole-v1")
+    assert saved["policy_kwargs"]["activation_fn"] == params["activation_fn"]
+
+
+def test_a_trial_of_a_study_in_the_zoos_own_space_is_trained_too() -> None:
+    study = optuna.create_study(storage=STORAGE[1], study_name="study")
+    trial = study.ask()
+    arguments = sample_ppo_params(trial, 1, 1, {})
+    study.tell(trial, 1.0)
+    model = train_trial("ppo", 0, "-params", "n_envs:1")
+    assert model.gamma == arguments["gamma"]
+    assert model.gae_lambda == arguments["gae_lambda"]
+    assert model.policy_kwargs["net_arch"] == arguments["policy_kwargs"]["net_arch"]
+
+
+@pytest.mark.parametrize("algo", ["clip_ppo", "ppo"])
+def test_a_trial_of_another_algorithm(algo: str) -> None:
+    optimize("kl_penalty_ppo")
+    message = refusal("train", "--algo", algo, "--env", "CartPole-v1", "--trial-id", 0, *STORAGE)
+    assert "kl_coef" in message
+    assert "another algorithm" in message
 
 
 def test_the_first_trial_is_trained_again_as_it_was(built: list[dict[str, Any]]) -> None:
@@ -139,9 +188,10 @@ def test_normalisation_has_the_sampled_gamma(monkeypatch: pytest.MonkeyPatch) ->
     assert gammas[1::2] == expected  # after the environment that tells the spaces: training and evaluation per trial
 
 
-def test_a_trial_that_breaks_numerically_failed_and_is_not_pruned() -> None:
+@pytest.mark.parametrize("algo", ["spo", "ppo"])
+def test_a_trial_that_breaks_numerically_failed_and_is_not_pruned(algo: str) -> None:
     arguments = [*FEW, "--n-trials", 2, *STORAGE, "-params", "vf_coef:float('nan')"]
-    assert "No trial was completed" in refusal("optimize", "--algo", "spo", "--env", "CartPole-v1", *arguments)
+    assert "No trial was completed" in refusal("optimize", "--algo", algo, "--env", "CartPole-v1", *arguments)
     study = optuna.load_study(storage=STORAGE[1], study_name="study")
     assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL"]
 

@@ -118,15 +118,27 @@ def test_masks_reach_enjoy(masked: list[object], n_envs: int) -> None:
     assert len(load_results("rewards")) >= 5
 
 
+def test_masks_reach_rl_zoo3s_own_enjoy_after_register(masked: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    from rl_zoo3.enjoy import enjoy
+
+    register()
+    options = ["-f", "logs", "--no-render", "-n", 60, "--reward-log", "rewards"]
+    monkeypatch.setattr(sys, "argv", ["enjoy", *masked, *map(str, options)])
+    enjoy()
+    assert len(load_results("rewards")) >= 5
+
+
 def test_masks_reach_films(masked: list[object]) -> None:
     command("record-video", *masked[:4], "-f", "logs", "-n", 20, "-o", "films")
     (film,) = Path("films").glob("*.mp4")
     assert frames(film).std() > 0
 
 
-def test_enjoy_of_masks_leaves_the_classes_as_they_were(masked: list[object]) -> None:
+def test_playing_with_masks_leaves_the_classes_as_they_were(masked: list[object]) -> None:
     before = dict(rl_zoo3.ALGOS)
     command("enjoy", *masked, "-f", "logs", "--no-render", "-n", 5)
+    command("record-video", *masked[:4], "-f", "logs", "-n", 5, "-o", "films")
+    assert type(rl_zoo3.ALGOS) is dict
     assert dict(rl_zoo3.ALGOS) == before
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import rl_zoo3
+import rl_zoo3.enjoy
 import rl_zoo3.exp_manager
 import rl_zoo3.hyperparams_opt
 import rl_zoo3.train
@@ -19,6 +20,10 @@ from sb3_ppo_variants.zoo.manager import ExperimentManager, ZooExperimentManager
 ALGOS = rl_zoo3.ALGOS
 SAMPLERS = rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER
 OURS = {**VARIANTS, **FAMILIES}
+ZOOS_SAMPLERS = {
+    "ppo": rl_zoo3.hyperparams_opt.sample_ppo_params,
+    "trpo": rl_zoo3.hyperparams_opt.sample_trpo_params,
+}
 
 
 @pytest.fixture
@@ -27,14 +32,18 @@ def unregistered(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in OURS:
         monkeypatch.delitem(ALGOS, name, raising=False)
         monkeypatch.delitem(SAMPLERS, name, raising=False)
+    for name, sampler in ZOOS_SAMPLERS.items():
+        monkeypatch.setitem(SAMPLERS, name, sampler)
     for place in (rl_zoo3.exp_manager, rl_zoo3.train):
         monkeypatch.setattr(place, "ExperimentManager", ZooExperimentManager)
+    for name in ("ALGOS", "create_test_env"):
+        monkeypatch.setattr(rl_zoo3.enjoy, name, getattr(rl_zoo3, name))
 
 
 def state() -> list[Any]:
     managers = [rl_zoo3.exp_manager.ExperimentManager, rl_zoo3.train.ExperimentManager]
     callbacks = [rl_zoo3.exp_manager.EvalCallback, rl_zoo3.exp_manager.TrialEvalCallback]
-    return [dict(ALGOS), dict(SAMPLERS), managers, callbacks]
+    return [dict(ALGOS), dict(SAMPLERS), managers, callbacks, rl_zoo3.enjoy.ALGOS, rl_zoo3.enjoy.create_test_env]
 
 
 @pytest.mark.usefixtures("unregistered")
@@ -45,8 +54,17 @@ def test_every_variant_and_form_is_known_beside_the_zoos_algorithms() -> None:
     assert len(OURS) == 4 * len(VARIANTS)
     assert ALGOS["ppo"] is PPO
     assert set(SAMPLERS) == set(zoos_samplers) | set(OURS)
-    assert {name: SAMPLERS[name] for name in zoos_samplers} == zoos_samplers
+    untouched = zoos_samplers.keys() - ZOOS_SAMPLERS
+    assert {name: SAMPLERS[name] for name in untouched} == {name: zoos_samplers[name] for name in untouched}
     assert rl_zoo3.train.ExperimentManager is ExperimentManager
+
+
+@pytest.mark.usefixtures("unregistered")
+def test_what_is_registered_later_is_known_to_enjoy(monkeypatch: pytest.MonkeyPatch) -> None:
+    register()
+    monkeypatch.setitem(ALGOS, "foreign", Foreign)
+    assert rl_zoo3.enjoy.ALGOS["foreign"] is Foreign
+    assert list(rl_zoo3.enjoy.ALGOS) == list(ALGOS)
 
 
 @pytest.mark.usefixtures("unregistered")
@@ -68,6 +86,8 @@ class ForeignManager(ZooExperimentManager):
 FOREIGN: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "ALGOS['spo']": lambda patch: patch.setitem(ALGOS, "spo", Foreign),
     "HYPERPARAMS_SAMPLER['spo']": lambda patch: patch.setitem(SAMPLERS, "spo", print),
+    "HYPERPARAMS_SAMPLER['ppo']": lambda patch: patch.setitem(SAMPLERS, "ppo", print),
+    "rl_zoo3.enjoy.create_test_env": lambda patch: patch.setattr(rl_zoo3.enjoy, "create_test_env", print),
     "rl_zoo3.train.ExperimentManager": lambda patch: patch.setattr(rl_zoo3.train, "ExperimentManager", ForeignManager),
 }
 
