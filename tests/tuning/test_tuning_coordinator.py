@@ -23,7 +23,7 @@ from sb3_ppo_variants.tuning.search_space import TuningSpace
 from sb3_ppo_variants.tuning.store import CellStore
 from sb3_ppo_variants.tuning.study import EnvironmentBudget
 from sb3_ppo_variants.tuning.track import Track
-from tuning_helpers import Killed, Recorder, Threads, coordinate, result_of, study
+from tuning_helpers import Killed, Recorder, Threads, coordinate, finished, result_of, study
 
 # Two environments, so that there is one configuration for both, and enough trials to prune some
 STUDY = study(trials=7).model_copy(
@@ -114,6 +114,28 @@ def test_kills_at_any_moment_do_not_matter(undisturbed, tmp_path_factory, kills,
     executor = Threads(seed, slots=slots)
     assert outcome(coordinate(folder, executor, of=STUDY)) == undisturbed
     assert not set(finished) & set(executor.keys)
+
+
+def test_gaussian_processes_propose_in_a_resumed_study_what_they_do_in_an_undisturbed_one(tmp_path: Path) -> None:
+    of = study(trials=5, tuning_seeds=1).model_copy(update={"algorithms": ["ppo"], "sampler": "gp"})
+    whole, killed, other = (tmp_path / name for name in ("whole", "killed", "other"))
+    for folder in (whole, killed, other):
+        folder.mkdir()
+    undisturbed = coordinate(whole, of=of)
+    for survives in (3, 2):  # then with what the database knows, then with the cells alone
+        with pytest.raises(Killed):
+            coordinate(killed, Threads(survives=survives), of=of)
+    (killed / "study.db").unlink()
+    assert outcome(coordinate(killed, Threads(slots=3), of=of)) == outcome(undisturbed)
+
+    def opposite(cell: Cell) -> CellResult:
+        return finished(500.0 - (result_of(cell).score or 0.0), steps=cell.steps)
+
+    tried, elsewhere = (
+        [trial.params for trial in t.trials] for t in (*undisturbed, *coordinate(other, run=opposite, of=of))
+    )
+    assert tried[:3] == elsewhere[:3], "nothing is known when they are proposed"
+    assert tried[3:] != elsewhere[3:], "they would be the same if the scores were not looked at"
 
 
 @pytest.mark.parametrize("moment", ["begin", "finish"])
