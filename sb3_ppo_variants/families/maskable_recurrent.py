@@ -93,7 +93,11 @@ class MaskableRecurrent(Maskable, Recurrent):
             )
         assert isinstance(rollout_buffer, (MaskableRecurrentRolloutBuffer, MaskableRecurrentDictRolloutBuffer))
 
-        def mask(_policy: th.nn.Module, arguments: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        aside: Any = _Aside(callback)
+
+        def mask(_policy: th.nn.Module, arguments: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+            if aside.runs:
+                return None
             masks = get_action_masks(env)
             rollout_buffer.keep_action_masks(masks)
             return arguments, keywords | {"action_masks": masks}
@@ -101,6 +105,31 @@ class MaskableRecurrent(Maskable, Recurrent):
         # The loop calls the policy without masks, once for each step that it then adds to the buffer
         hook = self.policy.register_forward_pre_hook(mask, with_kwargs=True)
         try:
-            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *family_arguments)
+            return super().collect_rollouts(env, aside, rollout_buffer, n_rollout_steps, *family_arguments)
         finally:
             hook.remove()
+
+
+class _Aside:
+    """A callback that says when it runs: its own calls of the policy are no steps of the rollout.
+
+    :ivar runs: whether one of the callback's methods is running
+    """
+
+    def __init__(self, callback: BaseCallback) -> None:
+        self._callback = callback
+        self.runs = False
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._callback, name)
+        if not callable(attribute):
+            return attribute
+
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            self.runs = True
+            try:
+                return attribute(*arguments, **keywords)
+            finally:
+                self.runs = False
+
+        return call

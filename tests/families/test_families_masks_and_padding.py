@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch as th
 from families_helpers import class_of, make_masked_env, make_model
+from helpers import differing, tensors_of
 from sb3_contrib.common.maskable.distributions import (
     MaskableBernoulliDistribution,
     MaskableCategoricalDistribution,
     MaskableDistribution,
     MaskableMultiCategoricalDistribution,
 )
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from scipy.special import rel_entr, softmax
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
 
 from sb3_ppo_variants import RecurrentClipPPO, RecurrentSPO
@@ -90,6 +93,42 @@ def test_each_action_is_valid_under_the_mask_that_is_stored_with_it(family: str,
         assert 0 < masks.mean() < 1
         seen += len(actions)
     assert seen == 96
+
+
+class AsksThePolicy(BaseCallback):
+    """Calls the policy as the collecting loop does, before and after each step, for one state and for all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.actions: list[int] = []
+
+    def _on_rollout_start(self) -> None:
+        self._ask()
+
+    def _on_step(self) -> bool:
+        self._ask()
+        return True
+
+    @th.no_grad()
+    def _ask(self) -> None:
+        zeros = th.zeros(1, 3, 8)
+        memory = RNNStates((zeros, zeros), (zeros, zeros))
+        self.model.policy(th.zeros(3, 4), memory, th.ones(3), True)
+        one = RNNStates(*((zeros[:, :1], zeros[:, :1]) for _ in range(2)))
+        self.actions += self.model.policy(th.zeros(1, 4), one, th.ones(1), True)[0].tolist()
+
+
+@pytest.mark.parametrize("family", ["Recurrent", "MaskableRecurrent"])
+def test_callbacks_may_call_the_policy(family: str) -> None:
+    make = make_env if family == "Recurrent" else make_masked_env
+    callback = AsksThePolicy()
+    left_alone, asked = (
+        make_model(class_of(family, "ClipPPO"), make(n_envs=3), n_epochs=1).learn(96, callback=present)
+        for present in (None, callback)
+    )
+    assert differing(tensors_of(left_alone), tensors_of(asked)) == []
+    assert len(callback.actions) == 33
+    assert len(set(callback.actions)) == 1, "one policy, one state, and no mask of the environment's"
 
 
 # Padding --------------------------------------------------------------------------------------------------------------
