@@ -88,9 +88,9 @@ def test_a_study_is_not_taken_for_a_run() -> None:
 def test_optimize_searches_what_rank_searches(algo: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SHARED, "gae_lambda", FloatRange(0.123, 0.124))  # one definition: a change reaches both
     memory = ["policy_kwargs:dict(lstm_hidden_size=8)"] if "recurrent" in algo else []
-    study = optimize(algo, "-n", 512, "-params", "n_envs:2", *memory)
+    study = optimize(algo, "-n", 1024, "-params", "n_envs:2", *memory)
     assert study.trials[0].state.name == "COMPLETE"
-    assert study.trials[0].distributions == distributions(algo, steps=512)
+    assert study.trials[0].distributions == distributions(algo, steps=1024)
     assert study.trials[0].distributions["gae_lambda"].low == 0.123
 
 
