@@ -434,5 +434,6 @@ def _warnings(protocol: Mapping[str, Any], lines: Sequence[Ranked]) -> list[str]
         warnings.append(f"Only {seeds} test seeds: the intervals are too narrow ({statistics.COVERAGE}).")
     failed = {line.algorithm: line.failed_test_runs for line in lines if line.failed_test_runs}
     for algorithm, number in failed.items():
-        warnings.append(f"{number} test runs of {algorithm} failed and count with the floor.")
+        fate = "run of {} failed and counts" if number == 1 else "runs of {} failed and count"
+        warnings.append(f"{number} test {fate.format(algorithm)} with the floor.")
     return warnings

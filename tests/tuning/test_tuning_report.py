@@ -88,6 +88,7 @@ def test_the_command_writes_one_page_that_says_everything_and_needs_no_network(f
     page, ranking = Page(finished_study), read_ranking(finished_study)
     assert ranking["verdict"] in page.text
     assert all(warning in page.text for warning in ranking["warnings"])
+    assert "1 test run of trpo failed and counts with the floor." in ranking["warnings"]
     for line in ranking["ranking"]:
         assert f"{line['iqm']:.2f} [{line['ci_low']:.2f}, {line['ci_high']:.2f}]" in page.text
         assert f"{line['area_under_curve']['value']:.2f} [" in page.text
@@ -132,6 +133,33 @@ def test_the_ring_in_a_slice_is_the_trial_that_was_tested(finished_study: Path) 
         chosen = line["best"]["CartPole-v1"]
         assert ring["x"] == [trials["x"][chosen["trial"]]]
         assert ring["y"] == [chosen["tuning_value"]]
+
+
+def test_an_importance_from_few_trials_is_called_a_rough_hint(finished_study: Path) -> None:
+    ranking = read_ranking(finished_study)
+    pair = (ranking["ranking"][0]["algorithm"], "Acrobot-v1")
+
+    def page(trials: int) -> str:
+        tuned = TunedPair(
+            numbers=list(range(trials)),
+            values=[float(number) for number in range(trials)],
+            params=[{"rate": number} for number in range(trials)],
+            searched=[SearchedParameter("rate", "linear")],
+            importances={"rate": 1.0},
+        )
+        return render(ranking, {pair: tuned})
+
+    assert page(49).count("Fewer than 50 finished trials of an algorithm: a rough hint") == 1
+    assert "a rough hint" not in page(50)
+
+
+def test_intervals_and_percentages_are_never_torn_apart_by_the_end_of_a_line(finished_study: Path) -> None:
+    source = page_of(finished_study).source
+    shown = re.sub(
+        r"<script.*?</script>|<style.*?</style>|<pre.*?</pre>|aria-label=\"[^\"]*\"", "", source, flags=re.DOTALL
+    )
+    assert not re.search(r"\[-?\d+\.\d\d, -?\d+\.\d\d\]|\d %", shown)
+    assert re.search(r"\[-?\d+\.\d+,\N{NO-BREAK SPACE}-?\d", shown)
 
 
 def test_thousands_of_trials_are_thinned_but_the_chosen_one_is_shown(finished_study: Path) -> None:

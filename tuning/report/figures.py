@@ -62,10 +62,10 @@ def _forest(
             {
                 "type": "scatter", "mode": "markers", "x": [value], "y": [algorithm], "name": algorithm,
                 "showlegend": False,
-                "marker": {"color": look.colour, "symbol": look.symbol, "size": 10},
+                "marker": {"color": look.colour, "symbol": look.symbol, "size": 8},
                 "error_x": {
                     "type": "data", "symmetric": False, "array": [high - value], "arrayminus": [value - low],
-                    "color": look.colour, "thickness": 2.5, "width": 5,
+                    "color": look.colour, "thickness": 2, "width": 5,
                 },
                 "hovertemplate": f"{algorithm}: {value:.3f} [{low:.3f}, {high:.3f}]<extra></extra>",
             }
@@ -232,8 +232,9 @@ def _heatmap(
     text = [["" if share is None or share < 0.005 else f"{100 * share:.0f}" for share in row] for row in z]
     data = {
         "type": "heatmap", "x": list(x), "y": list(y), "z": [list(row) for row in z], "text": text,
-        "texttemplate": "%{text}", "hovertemplate": hover, "hoverongaps": False, "showscale": False,
-        "colorscale": [[0.0, "#f7f9fb"], [1.0, "#0072b2"]], "zmin": 0.0, "zmax": full, "xgap": 2, "ygap": 2,
+        "texttemplate": "%{text}", "textfont": {"color": INK}, "hovertemplate": hover, "hoverongaps": False,
+        "showscale": False,
+        "colorscale": [[0.0, "#eff3f7"], [1.0, "#7fb8dd"]], "zmin": 0.0, "zmax": full, "xgap": 2, "ygap": 2,
     }  # fmt: skip
     axis = {"type": "category", "side": "bottom", "automargin": True, "showgrid": False}
     layout = {"height": _FRAME + 28 * len(y), "xaxis": axis, "yaxis": _category_axis(y)}

@@ -18,7 +18,7 @@ from .checklist import checklist
 from .figures import Figure
 from .palette import Look, looks
 from .protocol_view import searched_ranges, study_yaml
-from .trials import TunedPair, read_trials
+from .trials import MANY_TRIALS, TunedPair, read_trials
 
 MOST_POINTS = 300
 """Trials in a slice; of more, every second, third, ... is shown, and the chosen one."""
@@ -89,6 +89,8 @@ def render(ranking: Ranking, trials: Mapping[tuple[str, str], TunedPair], missin
         without_curve={env_id: _without_curve(ranking["curves"][env_id]) for env_id in env_ids},
         tuned_iqm={line["algorithm"]: line["iqm"] for line in lines},
         unexplained=_unexplained(trials),
+        rough=_rough(trials, places),
+        many_trials=MANY_TRIALS,
         slices=_slices(lines, trials, styles),
         most_points=MOST_POINTS,
         missing=missing,
@@ -134,6 +136,16 @@ def _importances(trials: Mapping[tuple[str, str], TunedPair], places: Sequence[t
         if shares:
             drawn[f"importance-{place}"] = figures.importance_figure(shares)
     return drawn
+
+
+def _rough(trials: Mapping[tuple[str, str], TunedPair], places: Sequence[tuple[str, str]]) -> list[str]:
+    """Places of the environments where an importance rests on few trials."""
+    few = {
+        env_id
+        for (_, env_id), tuned in trials.items()
+        if tuned.importances is not None and len(tuned.values) < MANY_TRIALS
+    }
+    return [place for place, env_id in places if env_id in few]
 
 
 def _unexplained(trials: Mapping[tuple[str, str], TunedPair]) -> dict[str, str]:
@@ -185,17 +197,17 @@ def _slice_figures(tuned: TunedPair, chosen: int, look: Look) -> list[Figure]:
 
 
 def _estimate(estimate: Mapping[str, Any] | None, digits: int = 2) -> str:
-    """``0.81 [0.77, 0.85]``, or a dash."""
+    """``0.81 [0.77, 0.85]``, the interval on one line, or a dash."""
     if estimate is None:
         return "–"
     low, high = estimate["ci_low"], estimate["ci_high"]
     interval = "" if low is None or high is None else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{estimate['value']:.{digits}f}{interval}"
+    return _unbroken(f"{estimate['value']:.{digits}f}{interval}")
 
 
 def _unbroken(text: str) -> str:
-    """``text`` with intervals that no line break tears apart."""
-    return re.sub(r"\[[^\]]*\]", lambda interval: interval.group().replace(" ", "\N{NO-BREAK SPACE}"), text)
+    """``text`` with intervals and percentages that no line break tears apart."""
+    return re.sub(r"\[[^\]]*\]| %", lambda part: part.group().replace(" ", "\N{NO-BREAK SPACE}"), text)
 
 
 def _number(value: float | None, form: str = ",.0f") -> str:

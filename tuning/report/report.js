@@ -5,7 +5,7 @@ const PRINT_WIDTH = 670; // A4 less its margins, in CSS pixels
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const narrow = window.matchMedia("(max-width: 40rem)");
 // What the figures are drawn with on a light page, and what stands for it on a dark one.
-const ON_DARK = [["#111111", "#e9ecf0"], ["rgba(17,17,17,", "rgba(233,236,240,"], ["#f7f9fb", "#1c2126"]];
+const ON_DARK = [["#111111", "#e9ecf0"], ["rgba(17,17,17,", "rgba(233,236,240,"], ["#eff3f7", "#20262d"], ["#7fb8dd", "#1f5f8f"]];
 
 let figures = {};
 let slices = [];

@@ -16,6 +16,8 @@ from ..trial_log import storage_errors
 FEW_TRIALS = 10
 """Below this many finished trials an importance would be noise."""
 
+MANY_TRIALS = 50
+"""Below this many the best tenth is less than five trials: an importance is stated as a rough hint."""
 
 Scale = Literal["linear", "log", "category"]
 
