@@ -50,7 +50,9 @@ def finished_cells(folder: Path) -> dict[str, tuple[int, int]]:
 
 def workers_of(pid: int) -> list[int]:
     """Worker processes of a coordinator; multiprocessing's resource tracker is none."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    # Listed by the thread that started them: each worker has one
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [child for thread in threads for child in thread.read_text().split()]
     lines = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
     return [child for child, line in lines.items() if b"spawn_main" in line]
 
