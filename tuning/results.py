@@ -111,6 +111,7 @@ class Ranking:
 
     :param protocol: everything that decided the numbers
     :param lines: best first
+    :param not_separable_from_first: algorithms of lower ranks for which the interval of the first one's lead covers 0
     :param one_for_all: likewise with one configuration of each algorithm for all environments; None in a study
         without tuning, which has nothing to choose from
     :param profiles: algorithm -> performance profile over ``taus``
@@ -124,6 +125,7 @@ class Ranking:
 
     protocol: dict[str, Any]
     lines: list[Ranked]
+    not_separable_from_first: list[str]
     one_for_all: list[RankedForAll] | None
     taus: list[float]
     profiles: dict[str, Profile]
@@ -136,18 +138,18 @@ class Ranking:
     def verdict(self) -> str:
         """The outcome in one sentence."""
         first = [line for line in self.lines if line.rank == 1]
+        others = [line.algorithm for line in self.lines if line.rank > 1]
         names = " and ".join(line.algorithm for line in first)
         head = f"{names} {'ranks' if len(first) == 1 else 'rank'} first (IQM {interval_text(first[0].iqm)})"
-        if len(first) > 1 or len(self.lines) == 1:
+        if len(first) > 1 or not others:
             return f"{head}."
-        flags = {"TRPO": first[0].separable_from_trpo, "PPO": first[0].separable_from_ppo}
-        apart = [name for name, flag in flags.items() if flag]
-        close = [name for name, flag in flags.items() if flag is False]
-        if apart and close:
-            return f"{head} and is separable from {apart[0]}, not from {close[0]}."
+        close = self.not_separable_from_first
+        if not close:
+            return f"{head} and is separable from {_listed(others) if len(others) < 3 else 'every other algorithm'}."
+        apart = [name for name in REFERENCES if name in others and name not in close]
         if apart:
-            return f"{head} and is separable from {' and '.join(apart)}."
-        return f"{head} and is not separable from {' or '.join(close)}." if close else f"{head}."
+            return f"{head} and is separable from {_listed(apart)}, not from {_listed(close)}."
+        return f"{head} and is not separable from {_listed(close)}."
 
     def as_json(self) -> dict[str, Any]:
         """The content of ``ranking.json``."""
@@ -155,6 +157,7 @@ class Ranking:
             "schema_version": RANKING_SCHEMA,
             "verdict": self.verdict,
             "ranking": [line.as_json() for line in self.lines],
+            "not_separable_from_first": self.not_separable_from_first,
             "warnings": self.warnings,
             "one_for_all": None if self.one_for_all is None else [line.as_json() for line in self.one_for_all],
             "performance_profiles": {
@@ -166,6 +169,14 @@ class Ranking:
             "failures": self.failures,
             "protocol": self.protocol,
         }
+
+
+def _listed(names: Sequence[str]) -> str:
+    """``trpo, ppo and espo``: the baselines first; of more than four, three and the number of the rest."""
+    shown = sorted(names, key=lambda name: name not in REFERENCES)
+    if len(shown) > 4:
+        shown = [*shown[:3], f"{len(shown) - 3} others"]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
 def _with_flat_iqm(content: dict[str, Any]) -> dict[str, Any]:
@@ -196,11 +207,12 @@ def make_ranking(tracks: Sequence[Track], protocol: dict[str, Any], seed: int) -
     scores = {algorithm: _scores(own) for algorithm, own in by_algorithm.items()}
     limits = _equal_seconds(tracks)
     lines = [_line(algorithm, own, scores, limits, seed) for algorithm, own in by_algorithm.items()]
-    lines = _with_joint_statistics(lines, scores, seed)
+    lines = _in_order(_with_joint_statistics(lines, scores, seed))
     taus = _taus(scores)
     return Ranking(
         protocol=protocol,
-        lines=_in_order(lines),
+        lines=lines,
+        not_separable_from_first=_close_to_first(lines, scores, seed),
         one_for_all=_one_for_all(by_algorithm, seed) if protocol["budget"]["trials"] else None,
         taus=taus,
         profiles={
@@ -325,6 +337,19 @@ def _with_joint_statistics(lines: Sequence[Ranked], scores: Mapping[str, Scores]
         )
         for line in lines
     ]
+
+
+def _close_to_first(lines: Sequence[Ranked], scores: Mapping[str, Scores], seed: int) -> list[str]:
+    """Algorithms of lower ranks that the first is not separable from, by the numbers of the table where it has them."""
+    first, close = lines[0].algorithm, []
+    for line in (line for line in lines if line.rank > 1):
+        separable = {"trpo": line.separable_from_trpo, "ppo": line.separable_from_ppo}.get(first)
+        if separable is None:
+            stream = stream_seed(seed, "bootstrap", first, "difference", line.algorithm)
+            separable = statistics.iqm_difference(scores[first], scores[line.algorithm], stream).excludes(0.0)
+        if not separable:
+            close.append(line.algorithm)
+    return close
 
 
 def _taus(scores: Mapping[str, Scores]) -> list[float]:

@@ -290,6 +290,12 @@ def test_parameters_stand_in_the_order_of_their_importance() -> None:
     assert tiles["text"] == [["60", "20"], ["", "70"], ["10", ""]]
 
 
+def test_a_logarithmic_axis_of_less_than_a_decade_has_round_numbers() -> None:
+    clip = SearchedParameter("clip_range", "log")
+    figure = slice_figure(clip, [0.06, 0.1, 0.42], [0.1, 0.2, 0.3], chosen=None, look=looks(["spo"])["spo"])
+    assert figure["layout"]["xaxis"]["tickvals"] == pytest.approx([0.05, 0.1, 0.2, 0.5])
+
+
 def test_values_beside_none_are_categories() -> None:
     figure = slice_figure(
         SearchedParameter("dual_clip", "category"), [None, 3.0], [0.1, 0.2], chosen=None, look=looks(["spo"])["spo"]

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,38 @@ def test_comparisons_with_trpo_and_ppo(ranked: tuple[Ranking, Any]) -> None:
     assert trpo.separable_from_trpo is None
     assert trpo.probability_of_improvement["trpo"] is None
     assert trpo.probability_of_improvement["ppo"].value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("levels", "verdict"),
+    [
+        (LEVELS, r"kl_stop_ppo ranks first \(IQM 1\.0.*\) and is separable from every other algorithm\."),
+        ({"trpo": 0.2, "ppo": 0.6}, r"ppo ranks first .* and is separable from trpo\."),
+        ({"trpo": 0.2, "ppo": 0.201}, r"(trpo|ppo) ranks first .* and is not separable from (trpo|ppo)\."),
+        (
+            {"spo": 0.8, "espo": 0.801, "ppo": 0.2, "trpo": 0.3},
+            r" and is separable from trpo and ppo, not from (spo|espo)\.",
+        ),
+        ({"clip_ppo": 0.8, "ppo": 0.8, "trpo": 0.2}, r"clip_ppo and ppo rank first \(IQM 0\.8.*\)\."),
+        ({"clip_ppo": 0.8}, r"clip_ppo ranks first \(IQM 0\.8[^)]*\)\."),
+    ],
+)
+def test_the_verdict_says_from_whom_the_first_is_separable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, levels: dict[str, float], verdict: str
+) -> None:
+    monkeypatch.setitem(globals(), "LEVELS", levels)
+    assert re.search(verdict, make(tmp_path, three_seeds(algorithms=list(levels)))[0].verdict)
+
+
+def test_of_many_that_are_close_to_the_first_the_baselines_and_the_number_of_the_rest_are_named(tmp_path: Path) -> None:
+    algorithms = ["spo", "espo", "clip_ppo", "kl_stop_ppo", "ppo", "trpo"]
+
+    def close(cell: Cell) -> CellResult:
+        return finished(300 + cell.seed % 97 + algorithms.index(cell.algorithm), steps=cell.steps)
+
+    ranking, _ = make(tmp_path, three_seeds(algorithms=algorithms), close)
+    assert ranking.lines[0].algorithm == "trpo"
+    assert ranking.verdict.endswith("and is not separable from ppo, kl_stop_ppo, clip_ppo and 2 others.")
 
 
 def test_without_trpo_there_is_nothing_to_be_separable_from(tmp_path: Path) -> None:

@@ -264,8 +264,17 @@ def slice_figure(
     if parameter.scale == "log":
         decades = math.log10(max(xs) / min(xs))
         axis["exponentformat"] = "e"
-        if decades >= 1:  # within a decade plotly finds better ticks
+        if decades >= 1:
             axis["dtick"] = math.ceil(decades / 4)
+        else:  # plotly would write 5 6 7 8 9 0.1 2 3
+            axis |= {"tickvals": _round_numbers(min(xs), max(xs)), "tickformat": "~g"}
     if parameter.scale == "category":
         axis["categoryorder"] = "category ascending"
     return {"data": data, "layout": {"height": 220, "xaxis": axis, "yaxis": {"title": {"text": "score"}}}}
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten from just below ``low`` to just above ``high``."""
+    exponents = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    numbers = [digit * 10.0**exponent for exponent in exponents for digit in (1, 2, 5)]
+    return [number for number in numbers if 0.8 * low <= number <= 1.25 * high]
