@@ -14,7 +14,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from sb3_ppo_variants.tuning import proposals
-from sb3_ppo_variants.tuning.cell import Cell, CellResult, failed_result
+from sb3_ppo_variants.tuning.cell import Cell, CellResult, failed_result, package_versions
 from sb3_ppo_variants.tuning.coordinator import Coordinator
 from sb3_ppo_variants.tuning.executor import MemoryLimitError, WorkerDiedError
 from sb3_ppo_variants.tuning.normalisation import FLOOR
@@ -190,6 +190,20 @@ def test_storage_and_cells_that_disagree_are_refused(tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(ValueError, match=r"trial 0 of .* remove the storage"):
         coordinate(tmp_path, run=lambda cell: failed_result("another world"))
+
+
+def test_a_result_of_other_versions_is_not_mixed_in_but_named(tmp_path: Path) -> None:
+    cell = coordinate(tmp_path)[0].test_cells()[1]
+    here = package_versions()
+    theirs = result_of(cell).model_copy(update={"versions": {**here, "torch": "1.0"}})
+    CellStore(tmp_path / "cells", lambda line: None).write(cell, theirs)
+    executor = Threads()
+    named = (
+        rf"seed {cell.seed}, was run with torch 1\.0 instead of .*{cell.key}\.json is in the folder of cells, remove it"
+    )
+    with pytest.raises(ValueError, match=named):
+        coordinate(tmp_path, executor)
+    assert not executor.keys
 
 
 def test_a_stranger_who_writes_to_the_storage_is_noticed(tmp_path: Path) -> None:
