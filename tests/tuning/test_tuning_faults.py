@@ -127,10 +127,20 @@ def test_environments_that_raise_leak_or_give_nan_are_failed_runs_with_a_reason(
 
     assert (tmp_path / "killed").exists()
     assert runs["DiesOnce"]["status"] == "ok"
+    begun_again_it_runs_nothing(study, tmp_path / "out", workers=2)
+
     only = ["fault_environments:DiesOnce-v0"]
     rank(str(study), out=tmp_path / "alone", workers=1, environments=only, console=Console(file=io.StringIO()))
     (alone,) = ranking_of(tmp_path / "alone")["ranking"]
     assert alone["scores"][only[0]][0] == runs["DiesOnce"]
+
+
+def begun_again_it_runs_nothing(study: Path, folder: Path, **options: Any) -> None:
+    """A run that failed is finished: its reason is on record."""
+    before, ranking = finished_cells(folder), ranking_of(folder)
+    rank(str(study), out=folder, console=Console(file=io.StringIO()), **options)
+    assert finished_cells(folder) == before
+    assert ranking_of(folder) == ranking
 
 
 def test_an_environment_that_hangs_is_a_failed_run_with_a_reason(tmp_path: Path) -> None:
@@ -141,6 +151,7 @@ def test_an_environment_that_hangs_is_a_failed_run_with_a_reason(tmp_path: Path)
     (line,) = ranking_of(tmp_path / "out")["ranking"]
     assert line["failed_test_runs"] == 1
     assert line["scores"][only[0]][0]["reason"] == "over the time limit of a run (budget.time_limit in the study)"
+    begun_again_it_runs_nothing(study, tmp_path / "out", workers=1, environments=only)
 
 
 @pytest.fixture
