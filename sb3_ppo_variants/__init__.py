@@ -1,43 +1,8 @@
 """PPO variants for Stable-Baselines3 on one training loop."""
 
-from sb3_ppo_variants.families import (
-    MaskableAdaptiveClipPPO,
-    MaskableAdaptiveLRPPO,
-    MaskableClipPPO,
-    MaskableDiscoveredPPO,
-    MaskableESPO,
-    MaskableKLPenaltyPPO,
-    MaskableKLStopPPO,
-    MaskableRecurrentAdaptiveClipPPO,
-    MaskableRecurrentAdaptiveLRPPO,
-    MaskableRecurrentClipPPO,
-    MaskableRecurrentDiscoveredPPO,
-    MaskableRecurrentESPO,
-    MaskableRecurrentKLPenaltyPPO,
-    MaskableRecurrentKLStopPPO,
-    MaskableRecurrentRPO,
-    MaskableRecurrentSPO,
-    MaskableRecurrentTRGPPO,
-    MaskableRecurrentTrulyPPO,
-    MaskableRecurrentTrustRegionPPO,
-    MaskableRPO,
-    MaskableSPO,
-    MaskableTRGPPO,
-    MaskableTrulyPPO,
-    MaskableTrustRegionPPO,
-    RecurrentAdaptiveClipPPO,
-    RecurrentAdaptiveLRPPO,
-    RecurrentClipPPO,
-    RecurrentDiscoveredPPO,
-    RecurrentESPO,
-    RecurrentKLPenaltyPPO,
-    RecurrentKLStopPPO,
-    RecurrentRPO,
-    RecurrentSPO,
-    RecurrentTRGPPO,
-    RecurrentTrulyPPO,
-    RecurrentTrustRegionPPO,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from sb3_ppo_variants.training.errors import NonFiniteUpdateError
 from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.update_loop import UpdateLoop
@@ -53,6 +18,46 @@ from sb3_ppo_variants.variants.spo import SPO
 from sb3_ppo_variants.variants.trgppo import TRGPPO
 from sb3_ppo_variants.variants.truly_ppo import TrulyPPO
 from sb3_ppo_variants.variants.trust_region_ppo import TrustRegionPPO
+
+if TYPE_CHECKING:  # imported when they are asked for, see __getattr__
+    from sb3_ppo_variants.families import (
+        MaskableAdaptiveClipPPO,
+        MaskableAdaptiveLRPPO,
+        MaskableClipPPO,
+        MaskableDiscoveredPPO,
+        MaskableESPO,
+        MaskableKLPenaltyPPO,
+        MaskableKLStopPPO,
+        MaskableRecurrentAdaptiveClipPPO,
+        MaskableRecurrentAdaptiveLRPPO,
+        MaskableRecurrentClipPPO,
+        MaskableRecurrentDiscoveredPPO,
+        MaskableRecurrentESPO,
+        MaskableRecurrentKLPenaltyPPO,
+        MaskableRecurrentKLStopPPO,
+        MaskableRecurrentRPO,
+        MaskableRecurrentSPO,
+        MaskableRecurrentTRGPPO,
+        MaskableRecurrentTrulyPPO,
+        MaskableRecurrentTrustRegionPPO,
+        MaskableRPO,
+        MaskableSPO,
+        MaskableTRGPPO,
+        MaskableTrulyPPO,
+        MaskableTrustRegionPPO,
+        RecurrentAdaptiveClipPPO,
+        RecurrentAdaptiveLRPPO,
+        RecurrentClipPPO,
+        RecurrentDiscoveredPPO,
+        RecurrentESPO,
+        RecurrentKLPenaltyPPO,
+        RecurrentKLStopPPO,
+        RecurrentRPO,
+        RecurrentSPO,
+        RecurrentTRGPPO,
+        RecurrentTrulyPPO,
+        RecurrentTrustRegionPPO,
+    )
 
 __version__ = "0.1.0"
 
@@ -110,3 +115,14 @@ __all__ = [
     "UpdateLoop",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the variants with masks or memory when they are asked for: sb3-contrib is a megabyte that others save."""
+    if name in __all__:
+        return getattr(import_module("sb3_ppo_variants.families"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -566,15 +566,15 @@ MUTANTS = [
     Mutant(
         "gradients are not clipped",
         "training/update_loop.py",
-        "clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)",
-        "clip_grad_norm_(self.policy.parameters(), 1e9)",
+        "clip_grad_norm_(self._old_policy.parameters, self.max_grad_norm)",
+        "clip_grad_norm_(self._old_policy.parameters, 1e9)",
         "tests/test_parity.py",
         "clip_ppo_is_ppo and (box or VecNormalize)",
     ),
     Mutant(
         "a gradient that is not finite reaches the parameters",
         "training/update_loop.py",
-        "if not bool(th.isfinite(norm) & th.isfinite(loss)):",
+        "if not math.isfinite((norm + loss.detach()).item()):",
         "if False:",
         "tests/test_non_finite.py",
         "bad_gradient",

@@ -18,6 +18,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from torch import nn
 
 from sb3_ppo_variants.engine.activations import activation_of
+from sb3_ppo_variants.training.batched_adam import PLAIN_SETTINGS
 
 if TYPE_CHECKING:
     from sb3_ppo_variants.training.update_loop import UpdateLoop
@@ -32,15 +33,6 @@ _TWINS = (
     ("_minibatch", "_mean_noise"),
 )
 _TORCH_ONLY = ("_evaluate", "_losses", "_step", "_run_epoch", "_normalised")
-
-_ADAM_DEFAULTS = {
-    "weight_decay": 0,
-    "amsgrad": False,
-    "maximize": False,
-    "capturable": False,
-    "differentiable": False,
-    "decoupled_weight_decay": False,
-}
 
 
 def why_not_numpy(model: "UpdateLoop") -> str | None:
@@ -121,6 +113,6 @@ def _optimizer_reasons(policy: ActorCriticPolicy) -> Iterator[str]:
     if len(optimizer.param_groups) != 1 or len(optimizer.param_groups[0]["params"]) != len(parameters):
         yield "the optimizer has several parameter groups, or not all parameters of the policy"
     settings = optimizer.param_groups[0]
-    changed = [name for name, default in _ADAM_DEFAULTS.items() if settings.get(name, default) != default]
+    changed = [name for name, default in PLAIN_SETTINGS.items() if settings.get(name, default) != default]
     if changed:
         yield f"Adam has {', '.join(changed)} set"

@@ -7,7 +7,6 @@ import copy
 from typing import TypeVar
 
 import torch as th
-from sb3_contrib.common.maskable.distributions import MaskableMultiCategoricalDistribution
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.distributions import kl_divergence as sb3_kl_divergence
 from torch.distributions import Bernoulli, Categorical, Normal
@@ -56,8 +55,9 @@ def kl_divergence(old: Distribution, new: Distribution) -> th.Tensor:
     :param new: distributions of the new policy for the same states
     :return: KL in nats, shape (batch,)
     """
-    if isinstance(old, MaskableMultiCategoricalDistribution):  # SB3's function does not know it
-        assert isinstance(new, MaskableMultiCategoricalDistribution)
+    # sb3-contrib's masked MultiCategorical, which SB3's function does not know; without masks nobody imports it
+    if hasattr(old, "distributions"):
+        assert hasattr(new, "distributions")
         pairs = zip(old.distributions, new.distributions, strict=True)
         return th.stack([th.distributions.kl_divergence(*pair) for pair in pairs], dim=1).sum(dim=1)
     per_dimension = sb3_kl_divergence(old, new)

@@ -40,11 +40,13 @@ class PolicySnapshot:
     (state-dependent noise keeps tensors with a graph) work too.
 
     :param policy: the policy to remember
+    :ivar parameters: its live parameters, listed once: the policy looks them up in its modules each time
     """
 
     def __init__(self, policy: th.nn.Module) -> None:
         self._policy = policy
-        self._live = list(chain(policy.parameters(), policy.buffers()))
+        self.parameters = list(policy.parameters())
+        self._live = list(chain(self.parameters, policy.buffers()))
         self._old = [tensor.detach().clone() for tensor in self._live]
 
     @contextmanager

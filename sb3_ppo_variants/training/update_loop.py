@@ -6,8 +6,10 @@ of SB3's PPO. Rollout collection, policies, saving and loading stay SB3's.
 
 import copy
 import io
+import math
 import pathlib
 from collections.abc import Generator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -34,6 +36,7 @@ from sb3_ppo_variants.training.errors import NonFiniteUpdateError
 from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.quick_checks import quick_checks
 from sb3_ppo_variants.training.rollout_data import minibatches
 from sb3_ppo_variants.training.snapshot import PolicySnapshot
 from sb3_ppo_variants.training.statistics import Losses, RolloutMeasurement, TensorStatistics, UpdateStatistics
@@ -163,7 +166,8 @@ class UpdateLoop(_Base):
         try:
             if engine is not None:
                 return numpy_rollout.collect_rollouts(self, engine, env, callback, rollout_buffer, n_rollout_steps)
-            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *family_arguments)
+            with quick_checks(self.policy):
+                return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *family_arguments)
         except ValueError as error:
             if not _is_invalid_distribution(error):
                 raise
@@ -183,9 +187,10 @@ class UpdateLoop(_Base):
         stats = TensorStatistics() if engine is None else engine.begin_update()
         self._old_policy = PolicySnapshot(self.policy)
         try:
-            with batched_adam(self.policy.optimizer):
-                self._run_epochs(stats)
-            measurement = self._after_update(self._measure_rollout())
+            with quick_checks(self.policy) if engine is None else nullcontext():
+                with batched_adam(self.policy.optimizer):
+                    self._run_epochs(stats)
+                measurement = self._after_update(self._measure_rollout())
         finally:
             self._old_policy = None
             if engine is not None:
@@ -375,9 +380,10 @@ class UpdateLoop(_Base):
         optimizer = self.policy.optimizer
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-        # One host synchronisation for both
-        if not bool(th.isfinite(norm) & th.isfinite(loss)):
+        assert self._old_policy is not None
+        norm = th.nn.utils.clip_grad_norm_(self._old_policy.parameters, self.max_grad_norm)
+        # One host synchronisation for both; a sum that alone overflows raises nothing
+        if not math.isfinite((norm + loss.detach()).item()):
             self._raise_if_non_finite(loss, stats)
         optimizer.step()
 
