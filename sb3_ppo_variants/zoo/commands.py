@@ -5,6 +5,7 @@ import importlib
 import runpy
 import sys
 import sysconfig
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -45,8 +46,9 @@ _PACKAGES = (
 )
 _HTTP_PACKAGES = ("httpx", "httpx2", "requests")  # what huggingface_hub has used so far
 _HINTS = {
-    "No model found": "did its run stop before it saved one? --exp-id N chooses another run",
+    "No model found": "was it trained, and did its run come to its end? --exp-id N chooses another run",
     "empty sequence": "it needs two runs or more of each algorithm on each environment in what all-plots saved",
+    "'optunahub'": "pip install optunahub",
     "install rliable": "it has to fit to pandas: ppo-variants doctor says what to type",
 }
 _STDLIB = ("<frozen", sysconfig.get_path("stdlib"))
@@ -98,7 +100,7 @@ COMMANDS: Mapping[str, Command] = {
     "record-video": Command(
         "Film a trained agent.",
         "record_video",
-        workarounds=(workarounds.action_masks,),
+        workarounds=(workarounds.action_masks, workarounds.gym_packages),
         needs=("moviepy",),
         films=True,
     ),
@@ -116,7 +118,12 @@ COMMANDS: Mapping[str, Command] = {
     "push-to-hub": Command(
         "Upload a trained agent, its video and its model card to the Hugging Face hub.",
         "push_to_hub",
-        workarounds=(workarounds.action_masks, workarounds.hub_metadata, workarounds.bundled_ffmpeg),
+        workarounds=(
+            workarounds.action_masks,
+            workarounds.gym_packages,
+            workarounds.hub_metadata,
+            workarounds.bundled_ffmpeg,
+        ),
         needs=("moviepy", "imageio_ffmpeg"),
         films=True,
     ),
@@ -191,6 +198,8 @@ def _hint(name: str, arguments: Sequence[str], error: Exception) -> str:
         return " (--storage takes a URL such as sqlite:///study.db, or a file such as study.log)"
     if _defined_in(error) in _HTTP_PACKAGES:
         return " (the Hugging Face hub could not be reached)"
+    if isinstance(error, ModuleNotFoundError) and "--gym-packages" in arguments:
+        return f" (if it lies in this folder: python -m sb3_ppo_variants {name} ...)"
     options = {"enjoy": "-f", "record-video": "-f", "record-training": "-f", "benchmark": "--log-dir"}
     if name in options and not any(argument.startswith(("-f", "--f", "--log-dir")) for argument in arguments):
         # These scripts of rl_zoo3 look into rl-trained-agents, its own models
@@ -201,7 +210,9 @@ def _hint(name: str, arguments: Sequence[str], error: Exception) -> str:
 def _call(command: Command) -> None:
     module = f"rl_zoo3.{command.module}"
     if command.function is None:
-        runpy.run_module(module, run_name="__main__")
+        with warnings.catch_warnings():  # enjoy imports load_from_hub, and runpy warns of what is imported already
+            warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)
+            runpy.run_module(module, run_name="__main__")
     else:
         getattr(importlib.import_module(module), command.function)()
 
@@ -239,7 +250,7 @@ def _check_options(command: Command, arguments: Sequence[str]) -> None:
 
 def _check_known(what: str, name: str, known: Collection[str], otherwise: str) -> None:
     if name not in known:
-        near = get_close_matches(name, known, n=3)
+        near = get_close_matches(name, known, n=3) or get_close_matches(name.lower(), known, n=3)  # a class's name
         hint = f"did you mean {' or '.join(near)}?" if near else otherwise
         raise ValueError(f"Unknown {what} {name!r}: {hint}")
 

@@ -10,9 +10,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 from rl_zoo3.callbacks import TrialEvalCallback
 from rl_zoo3.exp_manager import ExperimentManager as ZooExperimentManager  # register() puts ours in its place
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER
@@ -75,7 +79,7 @@ class ExperimentManager(ZooExperimentManager):
             raise ValueError(f"--trial-id {trial_id} needs --storage and --study-name, to say of which study.")
         self.trial_id = None
         try:
-            params = self.load_trial(self.storage, self.study_name, trial_id, convert=False)
+            params = _trials(self.storage, self.study_name)[trial_id].params
         except LookupError as error:  # IndexError of the list of trials, KeyError of the study
             raise ValueError(f"{self.storage} has no study {self.study_name} with a trial {trial_id}.") from error
         values = self._values_of_trial(params, trial_id)
@@ -207,12 +211,37 @@ class ExperimentManager(ZooExperimentManager):
 
     def hyperparameters_optimization(self) -> None:
         """Run a study; where no trial came to its end, say that instead of Optuna's ``Record does not exist``."""
+        self._check_study()
         try:
             super().hyperparameters_optimization()
         except ValueError as error:
             if str(error) not in _NO_BEST_TRIAL:
                 raise
             raise ValueError("No trial was completed, so none is the best: the lines above say why.") from error
+
+    def _check_study(self) -> None:
+        """Refuse to go on with a study of another space: Optuna 5 mixes them, or ends with a traceback."""
+        is_new_file = self.storage and self.storage.endswith(".log") and not Path(self.storage).exists()
+        if self.algo not in TUNED or not self.storage or not self.study_name or is_new_file:
+            return
+        names = tuning_space(self.algo, self._entry).parameters.keys()
+        try:
+            trials = _trials(self.storage, self.study_name)
+        except KeyError:  # it is a new study
+            return
+        sampled = [trial.params for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        other = next((params for params in sampled if params.keys() != names), None)
+        if other is not None:
+            raise ValueError(
+                f"Study {self.study_name} in {self.storage} tunes {', '.join(other)}, and {self.algo} is tuned by "
+                f"{', '.join(names)}: choose another --study-name."
+            )
+
+
+def _trials(storage: str, study_name: str) -> list[optuna.trial.FrozenTrial]:
+    """Read a study's trials, from a URL or a file as rl_zoo3 takes them."""
+    source: Any = JournalStorage(JournalFileBackend(storage)) if storage.endswith(".log") else storage
+    return optuna.load_study(study_name=study_name, storage=source).trials
 
 
 def _dictionaries(hyperparams: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 Each is a context manager that mends one thing while an rl_zoo3 command runs in this process.
 """
 
+import argparse
 import importlib
 import os
 import re
@@ -39,18 +40,41 @@ def own_subprocesses() -> Iterator[None]:
     know no variant, ``python`` need not be this one, and the second exists in rl_zoo3's repository only.
     """
     commands = {("-m", "rl_zoo3.record_video"): "record-video", ("enjoy.py",): "enjoy"}
+    packages = _import_gym_packages()
+    more = ["--gym-packages", *packages] if packages else []
     original = subprocess.call
 
     def call(arguments: Any, *args: Any, **kwargs: Any) -> int:
         for start, command in commands.items():
             if list(arguments[: len(start) + 1]) == ["python", *start]:
                 rest = (getattr(argument, "gym_id", argument) for argument in arguments[len(start) + 1 :])
-                arguments = [sys.executable, "-m", "sb3_ppo_variants", command, *rest]
+                arguments = [sys.executable, "-m", "sb3_ppo_variants", command, *rest, *more]
                 break
         return original(arguments, *args, **kwargs)
 
     with _replaced(subprocess, "call", call):
         yield
+
+
+@contextmanager
+def gym_packages() -> Iterator[None]:
+    """Let a script know ``--gym-packages``, without which environments of one's own are not there.
+
+    Of rl_zoo3 2.9's scripts only train and enjoy know it.
+    """
+    _import_gym_packages()
+    yield
+
+
+def _import_gym_packages() -> list[str]:
+    """Take ``--gym-packages`` from the command line, import what it names and return the names."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, prog=sys.argv[0])
+    parser.add_argument("--gym-packages", nargs="+", default=[])
+    options, rest = parser.parse_known_args(sys.argv[1:])
+    sys.argv = [sys.argv[0], *rest]
+    for package in options.gym_packages:
+        importlib.import_module(package)
+    return list(options.gym_packages)
 
 
 @contextmanager
@@ -105,8 +129,8 @@ def figures_in_files() -> Iterator[None]:
         figures = {plt.figure(number).get_label() or number: plt.figure(number) for number in plt.get_fignums()}
         if not any(axes.has_data() for figure in figures.values() for axes in figure.axes):
             raise ValueError(
-                "There is nothing to plot: are there runs of this algorithm and environment in the folder, and enough "
-                "episodes for plot-train's window (-w)?"
+                "There is nothing to plot: are there runs of this algorithm and environment in the folder, with more "
+                "episodes than plot-train's window (-w), and evaluations (train's --eval-freq) for all-plots?"
             )
         if plt.get_backend().lower() != "agg":
             return show()
@@ -195,8 +219,8 @@ def hub_errors() -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError
     from requests.exceptions import HTTPError
 
-    hub = importlib.import_module("huggingface_sb3")
-    original = hub.load_from_hub
+    places = [importlib.import_module(name) for name in ("huggingface_sb3", "rl_zoo3.load_from_hub")]
+    original = places[0].load_from_hub
 
     def load_from_hub(repo_id: str, filename: str) -> str:
         try:
@@ -205,7 +229,9 @@ def hub_errors() -> Iterator[None]:
             raise HTTPError(str(error)) from error
         return path
 
-    with _replaced(hub, "load_from_hub", load_from_hub):
+    with ExitStack() as stack:
+        for place in places:
+            stack.enter_context(_replaced(place, "load_from_hub", load_from_hub))
         yield
 
 

@@ -13,11 +13,13 @@ TRAIN = ["train", "--algo", "clip_ppo", "--env", "CartPole-v1", "-n", "64"]
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "an algorithm": (["train", "--algo", "adaptve_clip_ppo"], "did you mean adaptive_clip_ppo"),
+    "a class for an algorithm": (["train", "--algo", "ClipPPO"], "did you mean clip_ppo"),
     "an algorithm like no other": (["train", "--algo", "x"], "ppo-variants list"),
     "an environment": (["train", "--env", "CartPol-v1"], "did you mean CartPole-v1"),
     "a game": (["train", "--env", "ALE/Breakou-v5"], "ALE/Breakout-v5"),
     "an environment like no other": (["train", "--env", "Zzz-v0"], "is the package that registers it installed?"),
     "a package of environments": ([*TRAIN, "--gym-packages", "no_such_package"], "No module named 'no_such_package'"),
+    "a package of this folder": ([*TRAIN, "--gym-packages", "mine"], "python -m sb3_ppo_variants train"),
     "a hyperparameter": ([*TRAIN, "-params", "lerning_rate:0.1"], "did you mean learning_rate"),
     "a text without quotes": ([*TRAIN, "-params", "engine:auto"], "text needs quotes"),
     "an equals sign": ([*TRAIN, "-params", "dual_clip=3.0"], "name:value"),
@@ -72,6 +74,12 @@ def test_a_mistake_is_said_in_one_line(mistake: str) -> None:
 def test_a_mistake_in_a_file_of_hyperparameters(text: str, expected: str) -> None:
     Path("mine.yml").write_text(text)
     assert expected in refusal("train", "--algo", "clip_ppo", "--env", "CartPole-v1", "--conf-file", "mine.yml")
+
+
+def test_a_sampler_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optunahub", None)
+    arguments = ["--algo", "clip_ppo", "--env", "CartPole-v1", "-n", "64", "--n-trials", "1", "--sampler", "auto"]
+    assert "pip install optunahub" in refusal("optimize", *arguments)
 
 
 def test_wandb_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """push-to-hub and load-from-hub over HTTP, with a small hub of this machine in place of the Hugging Face hub."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from zoo_helpers import TESTS, command, frames, refusal
 from sb3_ppo_variants import AdaptiveClipPPO
 from sb3_ppo_variants.evaluation import knows_masks
 from sb3_ppo_variants.registry import get_algorithm
+from sb3_ppo_variants.zoo import register
 
 MODEL = ["--algo", "adaptive_clip_ppo", "--env", "CartPole-v1"]
 ME = ["-orga", "me"]
@@ -60,6 +62,23 @@ def test_a_model_is_pushed_with_film_and_card_and_comes_back(
     assert AdaptiveClipPPO.load(run / "CartPole-v1.zip").num_timesteps == 512
     command("enjoy", *MODEL, "-f", "loaded", "--no-render", "-n", 100)
     assert "Mean reward" in capsys.readouterr().out
+
+
+def test_enjoy_downloads_a_model_without_statistics(
+    hub: SmallHub, cartpole_logs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command("push-to-hub", *MODEL, "-f", cartpole_logs, "-orga", "sb3", "--no-render", "-n", 20)
+    command("enjoy", *MODEL, "--no-render", "-n", 100)
+    output = capsys.readouterr().out
+    assert "No normalization file" in output
+    assert "Mean reward" in output
+
+
+@pytest.mark.filterwarnings("error:.*found in sys.modules:RuntimeWarning")
+def test_load_from_hub_runs_without_a_warning(hub: SmallHub) -> None:
+    register()
+    assert "rl_zoo3.load_from_hub" in sys.modules  # what runpy warns of
+    assert "404" in refusal("load-from-hub", *MODEL, *ME, "-f", "loaded")
 
 
 def test_statistics_and_masks_go_with_the_model(hub: SmallHub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,17 @@ def test_a_trial_of_a_study_in_the_zoos_own_space_is_trained_too() -> None:
     assert model.policy_kwargs["net_arch"] == arguments["policy_kwargs"]["net_arch"]
 
 
+@pytest.mark.parametrize("storage", [STORAGE[1], "folder/study.log"])
+def test_a_study_of_another_algorithm_is_not_gone_on_with(storage: str) -> None:
+    place = ["--storage", storage, "--study-name", "study"]
+    arguments = ["--env", "CartPole-v1", *FEW, "--n-trials", 1, *place]
+    command("optimize", "--algo", "kl_penalty_ppo", *arguments)
+    command("optimize", "--algo", "kl_penalty_ppo", *arguments)
+    message = refusal("optimize", "--algo", "ppo", *arguments)
+    assert "kl_coef" in message
+    assert "choose another --study-name" in message
+
+
 @pytest.mark.parametrize("algo", ["clip_ppo", "ppo"])
 def test_a_trial_of_another_algorithm(algo: str) -> None:
     optimize("kl_penalty_ppo")

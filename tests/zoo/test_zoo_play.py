@@ -1,5 +1,6 @@
 """enjoy, record-video, record-training and benchmark, on folders that train left."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import requires
@@ -132,6 +133,20 @@ def test_masks_reach_films(masked: list[object]) -> None:
     command("record-video", *masked[:4], "-f", "logs", "-n", 20, "-o", "films")
     (film,) = Path("films").glob("*.mp4")
     assert frames(film).std() > 0
+
+
+def test_own_environments_reach_films_and_benchmark(masked: list[object]) -> None:
+    # In processes of their own, in which nothing has registered the environment
+    path = os.environ | {"PYTHONPATH": str(TESTS)}
+    films = ["record-training", *masked, "-f", "logs", "-n", 10, "-o", "films"]
+    scores = ["benchmark", "--log-dir", "logs", "--no-hub", "-n", 20, "--num-threads", 1, *masked[4:]]
+    for words in (films, scores):
+        arguments = [sys.executable, "-m", "sb3_ppo_variants", *map(str, words)]
+        process = subprocess.run(arguments, capture_output=True, text=True, check=False, env=path)
+        assert process.returncode == 0, process.stderr
+    assert Path("films/training.mp4").is_file()
+    row = next(line for line in Path("benchmark.md").read_text().splitlines() if "OneValidAction-v0" in line)
+    assert "10.000" in row
 
 
 def test_playing_with_masks_leaves_the_classes_as_they_were(masked: list[object]) -> None:
