@@ -48,7 +48,7 @@ _HTTP_PACKAGES = ("httpx", "httpx2", "requests")  # what huggingface_hub has use
 _HINTS = {
     "No model found": "was it trained, and did its run come to its end? --exp-id N chooses another run",
     "empty sequence": "it needs two runs or more of each algorithm on each environment in what all-plots saved",
-    "'optunahub'": "pip install optunahub",
+    "optunahub": "pip install optunahub",
     "install rliable": "it has to fit to pandas: ppo-variants doctor says what to type",
 }
 _STDLIB = ("<frozen", sysconfig.get_path("stdlib"))
