@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch as th
 from scipy.special import rel_entr
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 
@@ -93,6 +93,9 @@ def inner(distribution: Any) -> list[Any]:
     parts = parts if isinstance(parts, list) else [parts]
     if isinstance(parts[0], Normal):
         return [Normal(parts[0].loc.double(), parts[0].scale.double())]
+    if isinstance(parts[0], Bernoulli):  # SB3's of MultiBinary actions; sb3-contrib's masked one is categorical
+        on = th.sigmoid(parts[0].logits.double()).numpy()
+        return [np.stack([1 - column, column], axis=1) for column in on.T]
     return [th.softmax(part.logits.double(), dim=-1).numpy() for part in parts]
 
 
