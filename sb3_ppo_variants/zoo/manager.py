@@ -229,12 +229,12 @@ class ExperimentManager(ZooExperimentManager):
             trials = _trials(self.storage, self.study_name)
         except KeyError:  # it is a new study
             return
-        sampled = [trial.params for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-        other = next((params for params in sampled if params.keys() != names), None)
-        if other is not None:
+        finished = [trial.params for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        differ = next((params.keys() ^ names for params in finished if params.keys() != names), None)
+        if differ is not None:
             raise ValueError(
-                f"Study {self.study_name} in {self.storage} tunes {', '.join(other)}, and {self.algo} is tuned by "
-                f"{', '.join(names)}: choose another --study-name."
+                f"Study {self.study_name} in {self.storage} was made for other parameters than those of {self.algo} "
+                f"({', '.join(sorted(differ))}): choose another --study-name."
             )
 
 
