@@ -55,15 +55,15 @@ class Run:
         return self.raw is None
 
 
-@dataclass
+@dataclass(slots=True)
 class Trial:
-    """One configuration and its runs.
+    """One configuration and its runs; small, since a study keeps them all.
 
     :param number: from 0; 0 is the registered configuration
     :param params: the point of the search space
-    :param entry: the zoo entry that is run
+    :param space: the search space
     :param runs: of each tuning seed, None while it is not known
-    :param medians: of the earlier trials after one run, after two, ...; empty where it cannot be pruned
+    :param medians: of the earlier trials after one run, after two, ...; empty where it cannot be pruned any more
     :param value: mean over all tuning seeds; None before, and when it was pruned
     :param pruned: whether it was given up before its last seed
     :param validation: of each validation seed, for a candidate
@@ -72,13 +72,18 @@ class Trial:
 
     number: int
     params: dict[str, Any]
-    entry: dict[str, Any]
+    space: TuningSpace
     runs: list[Run | None]
     medians: list[float] = field(default_factory=list)
     value: float | None = None
     pruned: bool = False
     validation: list[Run | None] = field(default_factory=list)
     asked: int = 0
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """The zoo entry that is run."""
+        return dict(self.space.default) if self.number == 0 else self.space.entry(self.params)
 
     @property
     def settled(self) -> bool:
@@ -248,8 +253,7 @@ class Track:
         if params is None:
             params = self._propose(number)
             self.log.begin(number, params)
-        entry = dict(self.space.default) if number == 0 else self.space.entry(params)
-        trial = Trial(number, params, entry, [None] * len(self.seeds.tuning), self._medians_for(number))
+        trial = Trial(number, params, self.space, [None] * len(self.seeds.tuning), self._medians_for(number))
         self.trials.append(trial)
         self._open[number] = trial
 
@@ -303,6 +307,7 @@ class Track:
 
     def _settle(self, trial: Trial) -> Trial:
         del self._open[trial.number]
+        trial.medians = []
         self.pruned += trial.pruned
         self._spared_runs += trial.runs.count(None)
         runs = [{"score": run.raw, "reason": run.reason} for run in trial.runs if run is not None]
@@ -318,11 +323,9 @@ class Track:
 
     def _begin_validation(self) -> "list[Request]":
         if not self.study.budget.trials:
-            self.candidates = [Trial(0, self.space.default_params, dict(self.space.default), [])]
+            self.candidates = [Trial(0, self.space.default_params, self.space, [])]
             return []
-        finished = sorted((trial for trial in self.trials if trial.value is not None), key=self._key, reverse=True)
-        distinct = {canonical_json(trial.entry): trial for trial in reversed(finished)}
-        self.candidates = sorted(distinct.values(), key=self._key, reverse=True)[:CANDIDATES]
+        self.candidates = self._best_configurations()
         if len(self.candidates) == 1:
             return []
         requests = []
@@ -333,6 +336,16 @@ class Track:
                 receive = partial(self._receive_validation, candidate, index)
                 requests.append(Request("validation", place, self, cell, receive))
         return requests
+
+    def _best_configurations(self) -> list[Trial]:
+        """The best trials, none of which repeats another's configuration."""
+        finished = sorted((trial for trial in self.trials if trial.value is not None), key=self._key, reverse=True)
+        best: dict[str, Trial] = {}
+        for trial in finished:
+            best.setdefault(canonical_json(trial.entry), trial)
+            if len(best) == CANDIDATES:
+                break
+        return list(best.values())
 
     def _receive_validation(self, candidate: Trial, index: int, result: CellResult) -> None:
         candidate.validation[index] = self.run(result)
