@@ -5,13 +5,17 @@ standard error. The table in normalisation.py holds what this printed.
 """
 
 import sys
+from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 
 
 def random_returns(env_id: str, *, episodes: int, seed: int = 0) -> np.ndarray:
     """Return of each episode in which every action is drawn uniformly from the action space.
+
+    Where the environment has a method ``action_masks``, from the valid actions.
 
     :param env_id: a registered environment
     :param episodes: number of episodes, >= 1
@@ -30,10 +34,22 @@ def _episode(env: gymnasium.Env) -> float:
     env.reset()
     total, done = 0.0, False
     while not done:
-        _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+        _, reward, terminated, truncated, _ = env.step(_action(env))
         total += float(reward)
         done = terminated or truncated
     return total
+
+
+def _action(env: gymnasium.Env) -> Any:
+    space = env.action_space
+    if not env.has_wrapper_attr("action_masks"):
+        return space.sample()
+    masks = np.asarray(env.get_wrapper_attr("action_masks")()).ravel()
+    if isinstance(space, spaces.Discrete):
+        return space.start + space.np_random.choice(np.flatnonzero(masks))
+    sizes = space.nvec.ravel() if isinstance(space, spaces.MultiDiscrete) else [2] * int(np.prod(space.shape))
+    valid = (np.flatnonzero(part) for part in np.split(masks, np.cumsum(sizes)[:-1]))
+    return np.array([space.np_random.choice(part) for part in valid], dtype=space.dtype).reshape(space.shape)
 
 
 def main(env_ids: list[str], episodes: int = 1000) -> None:

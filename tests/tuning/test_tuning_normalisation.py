@@ -1,10 +1,12 @@
 """Normalised scores: fixed table, floor, and the user's own numbers."""
 
 import math
+from functools import partial
 
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 from sb3_ppo_variants.tuning.normalisation import FLOOR, SCALES, Scale, scale_of
 from sb3_ppo_variants.tuning.random_returns import main, random_returns
 
@@ -41,6 +43,45 @@ def test_the_table_holds_what_a_random_policy_earns(env_id: str) -> None:
 def test_measuring_prints_mean_error_and_episodes(capsys: pytest.CaptureFixture[str]) -> None:
     main(["CartPole-v1"], episodes=20)
     assert capsys.readouterr().out.startswith("CartPole-v1: 2")
+
+
+class OnlyLast(gymnasium.Env):
+    """Ten steps; of each part of an action only the last value is valid, and any other is an error."""
+
+    observation_space = spaces.Discrete(1)
+
+    def __init__(self, action_space: spaces.Space) -> None:
+        self.action_space = action_space
+        self.sizes, self.start = {
+            spaces.Discrete: lambda: ([5], 3),
+            spaces.MultiDiscrete: lambda: ([2, 3], 0),
+            spaces.MultiBinary: lambda: ([2, 2, 2], 0),
+        }[type(action_space)]()
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[int, dict]:
+        super().reset(seed=seed)
+        self.left = 10
+        return 0, {}
+
+    def step(self, action: np.ndarray | int) -> tuple[int, float, bool, bool, dict]:
+        assert action in self.action_space
+        assert np.ravel(action).tolist() == [self.start + size - 1 for size in self.sizes]
+        self.left -= 1
+        return 0, 1.0, self.left == 0, False, {}
+
+    def action_masks(self) -> np.ndarray:
+        return np.concatenate([np.arange(size) == size - 1 for size in self.sizes])
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Discrete(5, start=3), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3)], ids=repr
+)
+def test_a_random_policy_takes_valid_actions_where_there_are_masks(
+    space: spaces.Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = gymnasium.envs.registration.EnvSpec("OnlyLast-v0", partial(OnlyLast, space))
+    monkeypatch.setitem(gymnasium.registry, "OnlyLast-v0", spec)
+    assert random_returns("OnlyLast-v0", episodes=3).tolist() == [10.0] * 3
 
 
 def test_nothing_scores_below_the_floor_and_a_failed_run_scores_it() -> None:
