@@ -648,7 +648,7 @@ MUTANTS = [
     Mutant(
         "the effective sample size is the mean ratio",
         "training/statistics.py",
-        "ratio.sum() ** 2 / (ratio.square().sum() * len(ratio))",
+        "ratio.sum() ** 2 / (np.square(ratio).sum() * len(ratio))",
         "ratio.sum() / len(ratio)",
         "tests/test_update_loop.py",
         "logged_diagnostics",

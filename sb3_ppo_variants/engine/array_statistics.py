@@ -1,6 +1,6 @@
 """Figures of an update on the NumPy engine: written into arrays as it runs, reduced many minibatches at a time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,7 +33,7 @@ class EpochRecord:
     count: int = 0
 
 
-_PENDING = 16_384  # samples that are recorded before they are reduced: bounds the memory of long rollouts
+_PENDING = 4096  # samples that are recorded before they are reduced, and reduced at a time: bounds memory
 
 Stretch = tuple[EpochRecord, slice]
 """Some consecutive samples of an epoch."""
@@ -108,14 +108,15 @@ class ArrayStatistics(UpdateStatistics):
         return self._means
 
     def _groups(self, records: Sequence[EpochRecord]) -> list[list[Stretch]]:
-        """Return the full minibatches of some epochs, then their shorter last ones where there are any."""
+        """Return the full minibatches of some epochs, then their shorter last ones, in parts that bound memory."""
+        step = max(1, _PENDING // self._batch_size) * self._batch_size
         full, short = [], []
         for record in records:
             boundary = record.count // self._batch_size * self._batch_size
-            full.append((record, slice(0, boundary)))
-            short.append((record, slice(boundary, record.count)))
-        groups = ([(r, rows) for r, rows in group if rows.stop > rows.start] for group in (full, short))
-        return [group for group in groups if group]
+            full += [(record, slice(start, min(start + step, boundary))) for start in range(0, boundary, step)]
+            if record.count > boundary:
+                short.append((record, slice(boundary, record.count)))
+        return [*_bundles(full), *_bundles(short)]
 
     def _group_sizes(self, records: Sequence[EpochRecord]) -> list[int]:
         """Return the number of minibatches in each of :meth:`_groups`."""
@@ -132,3 +133,16 @@ class ArrayStatistics(UpdateStatistics):
     def _clip_fraction(self, stretches: Sequence[Stretch]) -> float:
         ratios = np.exp(np.concatenate([record.log_ratios[rows] for record, rows in stretches]))
         return float((np.abs(ratios - 1) > self._clip_range).mean())
+
+
+def _bundles(stretches: Sequence[Stretch]) -> Iterator[list[Stretch]]:
+    """Yield the stretches in order, some together where they are short."""
+    bundle, size = [], 0
+    for record, rows in stretches:
+        bundle.append((record, rows))
+        size += rows.stop - rows.start
+        if size >= _PENDING:
+            yield bundle
+            bundle, size = [], 0
+    if bundle:
+        yield bundle

@@ -1,7 +1,7 @@
 """Rollouts and updates of a plain MLP policy in NumPy, on the parameters that the torch policy holds."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from sb3_ppo_variants.training.update_loop import UpdateLoop
 
 
-_PIECE = 1024  # samples that are read from the rollout at a time: bounds memory
+_GATHERED = 1024  # samples that are gathered for minibatches at a time
+_PIECE = 256  # samples per forward pass over the whole rollout: bounds memory
 
 
 @dataclass(frozen=True)
@@ -159,9 +160,14 @@ class NumpyEngine:
 
     def _outputs_of_rollout(self) -> FloatArray:
         """Run the actor over the whole rollout, in pieces that keep the networks' memory small."""
+        return np.concatenate([self._outputs(rows).copy() for rows in self._pieces()])
+
+    def _outputs(self, rows: slice) -> FloatArray:
+        return self._actor.forward(self._flat(self._observations[rows]))
+
+    def _pieces(self) -> Iterator[slice]:
         size = len(self._observations)
-        pieces = (self._observations[start : start + _PIECE] for start in range(0, size, _PIECE))
-        return np.concatenate([self._actor.forward(self._flat(piece)).copy() for piece in pieces])
+        return (slice(start, min(start + _PIECE, size)) for start in range(0, size, _PIECE))
 
     # An overflow is reported as NonFiniteUpdateError, not as a warning beside it
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -199,7 +205,7 @@ class NumpyEngine:
         """
         if rows.start >= self._gathered.stop:
             batch_size = self._model.batch_size
-            self._gathered = slice(rows.start, rows.start + max(1, _PIECE // batch_size) * batch_size)
+            self._gathered = slice(rows.start, rows.start + max(1, _GATHERED // batch_size) * batch_size)
             index = self._record.order[self._gathered]
             self._gathered_observations = self._flat(self._observations[index])
             self._gathered_samples = self._rollout.rows(index)
@@ -320,21 +326,26 @@ class NumpyEngine:
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def measure(self) -> RolloutMeasurement:
         """Hold the current policy against the one that collected the rollout, over all of its samples."""
-        rollout, model = self._rollout, self._model
-        outputs = self._outputs_of_rollout()
-        log_ratio = self._head.forward(outputs, rollout.actions) - rollout.old_log_prob
-        kl = self._head.kl(rollout.old.in_float64(), outputs.astype(np.float64))
-        advantages = rollout.advantages
-        if model.normalize_advantage:
+        advantages = self._rollout.advantages
+        if self._model.normalize_advantage:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        batch = self._array_batch(rollout, advantages, log_ratio, kl)
+        pieces = [self._measure_piece(rows, advantages[rows]) for rows in self._pieces()]
+        kl, ratio, slope = (np.concatenate(column) for column in zip(*pieces, strict=True))
         return RolloutMeasurement(
-            kl=float(kl.mean(dtype=np.float64)),
+            kl=float(kl.mean()),
             kl_is_analytic=True,
-            surrogate_gain=float(((batch.ratio - 1) * advantages).mean(dtype=np.float64)),
-            ratio=th.from_numpy(batch.ratio),
-            zero_gradient_fraction=float((model._surrogate_slope(batch) == 0).mean()),
+            surrogate_gain=float(((ratio - 1) * advantages).mean(dtype=np.float64)),
+            ratio=th.from_numpy(ratio),
+            zero_gradient_fraction=float((slope == 0).mean()),
         )
+
+    def _measure_piece(self, rows: slice, advantages: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return the KL in float64, the ratio and the slope of the surrogate per sample."""
+        samples, outputs = self._rollout.rows(rows), self._outputs(rows)
+        log_ratio = self._head.forward(outputs, samples.actions) - samples.old_log_prob
+        kl = self._head.kl(samples.old.in_float64(), outputs.astype(np.float64))
+        batch = self._array_batch(samples, advantages, log_ratio, kl)
+        return kl, batch.ratio, self._model._surrogate_slope(batch)
 
     def _recorded_losses(self, stretches: Sequence[Stretch]) -> Losses:
         """Return the losses of recorded samples, from the torch hooks."""

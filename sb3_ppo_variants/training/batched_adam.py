@@ -38,7 +38,7 @@ def batched_adam(optimizer: th.optim.Optimizer) -> Generator[None, None, None]:
         group["foreach"] = True
     batched = BatchedAdam(optimizer) if groups and _is_plain(optimizer) else None
     if batched is not None:
-        optimizer.step = batched.step  # type: ignore[method-assign]
+        optimizer.step = batched.step  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:

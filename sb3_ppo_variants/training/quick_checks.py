@@ -53,7 +53,7 @@ class _DiagGaussian(DiagGaussianDistribution):
         return self
 
 
-_QUICK: dict[type, type] = {
+_QUICK: dict[type, Any] = {
     CategoricalDistribution: _Categorical,
     MultiCategoricalDistribution: _MultiCategorical,
     BernoulliDistribution: _Bernoulli,

@@ -69,18 +69,23 @@ class UpdateStatistics(ABC):
         """Return SB3's log keys and values for this update."""
 
 
+_PENDING = 64  # minibatches whose figures stay tensors: thousands of small tensors take megabytes
+
+
 class TensorStatistics(UpdateStatistics):
-    """Figures of an update in PyTorch: kept as tensors, read from the device once."""
+    """Figures of an update in PyTorch: kept as tensors, read from the device many minibatches at a time."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._losses: list[Losses] = []
-        self._clip_fractions: list[th.Tensor] = []
-        self._epoch_kls: list[th.Tensor] = []
+        self._pending: list[tuple[Losses, th.Tensor]] = []
+        self._pending_kls: list[th.Tensor] = []
+        self._figures: list[list[float]] = []  # per minibatch: its losses and clip fraction
+        self._epoch_kls: list[npt.NDArray[np.float32]] = []
 
     def start_epoch(self, epoch: int) -> None:
         """Begin a pass over the rollout."""
         super().start_epoch(epoch)
+        self._read()
         self._epoch_kls = []
 
     def record(self, batch: MiniBatch, losses: Losses, kl: th.Tensor, clip_fraction: th.Tensor) -> None:
@@ -93,26 +98,37 @@ class TensorStatistics(UpdateStatistics):
         """
         self.step += 1
         self.batch = batch
-        self._losses.append(Losses(*(loss.detach() for loss in losses)))
-        self._clip_fractions.append(clip_fraction)
-        self._epoch_kls.append(kl)
+        if len(self._pending) == _PENDING:
+            self._read()
+        self._pending.append((Losses(*(loss.detach() for loss in losses)), clip_fraction))
+        self._pending_kls.append(kl)
+        self._kl = kl
+
+    def _read(self) -> None:
+        """Read the pending figures from the device."""
+        if not self._pending:
+            return
+        columns = [th.stack(column) for column in zip(*(losses for losses, _ in self._pending), strict=True)]
+        columns.append(th.stack([clip_fraction for _, clip_fraction in self._pending]))
+        self._figures += th.stack(columns, dim=1).tolist()
+        self._epoch_kls.append(th.stack(self._pending_kls).cpu().numpy())
+        self._pending, self._pending_kls = [], []
 
     @property
     def minibatch_kl(self) -> np.float32:
         """k3 estimate on the running minibatch, taken before its step."""
-        return np.float32(self._epoch_kls[-1].item())
+        return np.float32(self._kl.item())
 
     @property
     def epoch_kl(self) -> np.float32:
         """Mean of the k3 estimates of the running epoch so far, each taken before its minibatch's step."""
-        kls: npt.NDArray[np.float32] = th.stack(self._epoch_kls).cpu().numpy()
-        return np.float32(np.mean(kls))
+        self._read()
+        return np.float32(np.mean(np.concatenate(self._epoch_kls)))
 
     def means(self) -> dict[str, float]:
-        """Return SB3's log keys and values for this update, read from the device in one go."""
-        policy, value, entropy, total = zip(*self._losses, strict=True)
-        columns = th.stack([th.stack(column) for column in (policy, value, entropy, total, self._clip_fractions)])
-        policy_losses, value_losses, entropy_losses, totals, clip_fractions = columns.tolist()
+        """Return SB3's log keys and values for this update."""
+        self._read()
+        policy_losses, value_losses, entropy_losses, totals, clip_fractions = zip(*self._figures, strict=True)
         return {
             "train/entropy_loss": float(np.mean(entropy_losses)),
             "train/policy_gradient_loss": float(np.mean(policy_losses)),
@@ -142,12 +158,13 @@ class RolloutMeasurement:
 
     def logs(self) -> dict[str, float]:
         """Return the diagnostics that every variant logs."""
-        ratio = self.ratio.double()
-        low, high = th.quantile(ratio, th.tensor([0.05, 0.95], dtype=ratio.dtype, device=ratio.device)).tolist()
-        effective = ratio.sum() ** 2 / (ratio.square().sum() * len(ratio))
+        ratio = self.ratio.double().cpu().numpy()
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite ratios give NaN
+            low, high = np.quantile(ratio, [0.05, 0.95]).tolist()
+            effective = ratio.sum() ** 2 / (np.square(ratio).sum() * len(ratio))
         return {
             "train/kl" if self.kl_is_analytic else "train/kl_k3": self.kl,
-            "train/effective_sample_size": effective.item(),
+            "train/effective_sample_size": float(effective),
             "train/ratio_q05": low,
             "train/ratio_q95": high,
             "train/zero_gradient_fraction": self.zero_gradient_fraction,

@@ -48,7 +48,7 @@ else:
 
 StopPoint = Literal["before_step", "after_step", "after_epoch"]
 
-_MEASURE_CHUNK = 1024  # samples per forward pass over the whole rollout: bounds memory with image observations
+_MEASURE_CHUNK = 512  # samples per forward pass over the whole rollout: bounds memory with image observations
 
 
 class UpdateLoop(_Base):
