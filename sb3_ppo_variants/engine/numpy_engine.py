@@ -292,9 +292,11 @@ class NumpyEngine:
             self._actor_adam.step(settings, gradient_scale)
 
     def end_update(self) -> None:
-        """Leave torch's optimizer as if it had made the steps itself."""
+        """Leave torch's optimizer as if it had made the steps itself; forget the rollout before the next one is made."""
         self._actor_group.publish_steps(self.policy.optimizer)
         self._critic_group.publish_steps(self.policy.optimizer)
+        for name in ("_observations", "_rollout", "_record", "_samples", "_gathered_observations", "_gathered_samples"):
+            vars(self).pop(name, None)  # an update that was refused has not made all of them
 
     def _raise_if_non_finite(self, batch: ArrayBatch, rows: slice, stats: ArrayStatistics) -> None:
         suspects = (
