@@ -292,7 +292,7 @@ class NumpyEngine:
             self._actor_adam.step(settings, gradient_scale)
 
     def end_update(self) -> None:
-        """Leave torch's optimizer as if it had made the steps itself; forget the rollout before the next one is made."""
+        """Leave torch's optimizer as if it had made the steps itself; forget the rollout: the next one needs memory."""
         self._actor_group.publish_steps(self.policy.optimizer)
         self._critic_group.publish_steps(self.policy.optimizer)
         for name in ("_observations", "_rollout", "_record", "_samples", "_gathered_observations", "_gathered_samples"):
