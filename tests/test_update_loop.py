@@ -1,6 +1,9 @@
 """The loop under the variants: hooks and their order, the old policy, what is measured and logged."""
 
 import contextlib
+import math
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,9 @@ from torch.distributions import StudentT
 from sb3_ppo_variants import ClipPPO, TrustRegionPPO, UpdateLoop
 from sb3_ppo_variants.registry import VARIANTS
 from sb3_ppo_variants.testing import BOX, DISCRETE, MULTI_BINARY, MULTI_DISCRETE, VECTOR, make_env
+from sb3_ppo_variants.training.batched_adam import batched_adam
 from sb3_ppo_variants.training.minibatch import MiniBatch
+from sb3_ppo_variants.training.quick_checks import quick_checks
 from sb3_ppo_variants.training.snapshot import PolicySnapshot
 
 SMALL: dict[str, Any] = {"n_steps": 64, "batch_size": 32, "n_epochs": 2, "seed": 3, "device": "cpu"}
@@ -326,3 +331,68 @@ def test_minibatch_kl_falls_back_to_the_estimate_too() -> None:
 def test_a_variant_is_sb3s_ppo_to_third_parties() -> None:
     assert issubclass(ClipPPO, PPO)
     assert isinstance(ClipPPO("MlpPolicy", make_vec_env("CartPole-v1"), **SMALL), PPO)
+
+
+# What the PyTorch engine spares ---------------------------------------------------------------------------------------
+
+
+def test_sb3_contrib_is_imported_only_for_masks_and_memory() -> None:
+    script = (
+        "import sys; from sb3_ppo_variants import ClipPPO; assert 'sb3_contrib' not in sys.modules; "
+        "from sb3_ppo_variants import MaskableClipPPO; assert 'sb3_contrib' in sys.modules"
+    )
+    process = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize(
+    "actions", [BOX, DISCRETE, MULTI_DISCRETE, MULTI_BINARY], ids=lambda space: type(space).__name__
+)
+@pytest.mark.parametrize("bad", [math.nan, 3e38])
+def test_quick_checks_refuse_what_pytorch_refuses_and_compute_what_it_computes(actions: Any, bad: float) -> None:
+    policy = ClipPPO("MlpPolicy", make_env(VECTOR, actions), seed=0, device="cpu").policy
+    observations = th.ones(2, *VECTOR.shape)
+
+    def outcome() -> Any:
+        th.manual_seed(0)
+        try:
+            return [tensor.tolist() for tensor in policy(observations)]
+        except ValueError as error:
+            return str(error)
+
+    results = []
+    for checks in (quick_checks, contextlib.nullcontext):
+        with checks(policy):
+            policy.action_net.bias.data[0] = 0.0
+            good = outcome()
+            policy.action_net.bias.data[0] = bad  # the sum of the second one overflows, and is no fault
+            results.append((good, outcome()))
+    assert results[0] == results[1]
+    assert isinstance(results[0][0], list)
+    if math.isnan(bad):
+        assert "invalid values" in results[0][1]
+
+
+def test_adam_makes_the_same_steps_where_gradients_are_missing_for_a_while_and_hooks_are_called() -> None:
+    def trained(spared: bool, hooked: bool) -> tuple[list[th.Tensor], list[int]]:
+        th.manual_seed(0)
+        parameters = [nn.Parameter(th.randn(7, 5)), nn.Parameter(th.randn(3))]
+        optimizer = th.optim.Adam(parameters, lr=1e-2)
+        calls: list[int] = []
+        if hooked:
+            optimizer.register_step_post_hook(lambda *_: calls.append(1))
+        for missing in (False, True, False):
+            with batched_adam(optimizer) if spared else contextlib.nullcontext():
+                for _ in range(3):
+                    for parameter in parameters:
+                        parameter.grad = th.randn_like(parameter)
+                    if missing:
+                        parameters[1].grad = None
+                    optimizer.step()
+        states = [tensor for parameter in parameters for tensor in optimizer.state[parameter].values()]
+        return [*parameters, *states], calls
+
+    for hooked in (False, True):
+        (ours, our_calls), (theirs, their_calls) = trained(True, hooked), trained(False, hooked)
+        assert all(th.equal(*pair) for pair in zip(ours, theirs, strict=True))
+        assert our_calls == their_calls == [1] * (9 * hooked)
