@@ -65,8 +65,9 @@ DIFFERENCES: dict[tuple[str, str], dict[str, Any]] = {
     ("adaptive_lr_ppo", "atari"): {"learning_rate": 0.00025},
     # the drift lets good actions move slowly
     ("discovered_ppo", "Pendulum-v1"): {"n_timesteps": 200000},
-    # the stop on the ratios comes after about as many minibatches in any rollout, so that it takes more of them
-    ("espo", "Pendulum-v1"): {"n_steps": 256, "n_timesteps": 200000},
+    # the stop on the ratios comes after about as many minibatches in any rollout, so that it takes more of them; large
+    # minibatches, since the stop judges by one, and more epochs, so that it is the stop that ends the updates
+    ("espo", "Pendulum-v1"): {"n_steps": 256, "n_timesteps": 200000, "batch_size": 256, "n_epochs": 20},
 }
 
 # Own parameters that are not the class's defaults, and why
