@@ -75,10 +75,12 @@ class MLP:
     Memory is allocated once per batch size and overwritten by the next pass of that size.
 
     :param layers: from input to output; the last one without activation
+    :ivar n_outputs: size of the output
     """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self._layers = list(layers)
+        self.n_outputs = len(self._layers[-1].bias.array)
         self._workspaces: dict[int, _Workspace] = {}
         self._input: FloatArray = np.empty(0)
 

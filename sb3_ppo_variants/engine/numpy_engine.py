@@ -160,7 +160,10 @@ class NumpyEngine:
 
     def _outputs_of_rollout(self) -> FloatArray:
         """Run the actor over the whole rollout, in pieces that keep the networks' memory small."""
-        return np.concatenate([self._outputs(rows).copy() for rows in self._pieces()])
+        outputs = np.empty((len(self._observations), self._actor.n_outputs), self.dtype)
+        for rows in self._pieces():
+            outputs[rows] = self._outputs(rows)
+        return outputs
 
     def _outputs(self, rows: slice) -> FloatArray:
         return self._actor.forward(self._flat(self._observations[rows]))
