@@ -47,7 +47,8 @@ def _action(env: gymnasium.Env) -> Any:
     masks = np.asarray(env.get_wrapper_attr("action_masks")()).ravel()
     if isinstance(space, spaces.Discrete):
         return space.start + space.np_random.choice(np.flatnonzero(masks))
-    sizes = space.nvec.ravel() if isinstance(space, spaces.MultiDiscrete) else [2] * int(np.prod(space.shape))
+    assert isinstance(space, (spaces.MultiDiscrete, spaces.MultiBinary)), "masks are for discrete actions"
+    sizes = space.nvec.ravel() if isinstance(space, spaces.MultiDiscrete) else np.full(np.prod(space.shape), 2)
     valid = (np.flatnonzero(part) for part in np.split(masks, np.cumsum(sizes)[:-1]))
     return np.array([space.np_random.choice(part) for part in valid], dtype=space.dtype).reshape(space.shape)
 
