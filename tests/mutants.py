@@ -760,6 +760,14 @@ MUTANTS = [
         "valid_actions",
     ),
     Mutant(
+        "a callback's calls of the policy overwrite the masks of the rollout",
+        "families/maskable_recurrent.py",
+        "if aside.runs:",
+        "if False:",
+        "tests/families/test_families_masks_and_padding.py",
+        "callbacks_may_call",
+    ),
+    Mutant(
         "padding counts",
         "families/recurrent.py",
         "return without_padding(super()._evaluate(sequences), sequences.mask > 1e-8)",
