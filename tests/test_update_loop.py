@@ -1,6 +1,7 @@
 """The loop under the variants: hooks and their order, the old policy, what is measured and logged."""
 
 import contextlib
+import copy
 import math
 import subprocess
 import sys
@@ -373,23 +374,29 @@ def test_quick_checks_refuse_what_pytorch_refuses_and_compute_what_it_computes(a
         assert "invalid values" in results[0][1]
 
 
-def test_adam_makes_the_same_steps_where_gradients_are_missing_for_a_while_and_hooks_are_called() -> None:
+def test_adam_makes_the_same_steps_where_gradients_are_missing_its_state_is_replaced_and_hooks_are_called() -> None:
     def trained(spared: bool, hooked: bool) -> tuple[list[th.Tensor], list[int]]:
         th.manual_seed(0)
         parameters = [nn.Parameter(th.randn(7, 5)), nn.Parameter(th.randn(3))]
         optimizer = th.optim.Adam(parameters, lr=1e-2)
         calls: list[int] = []
+        steps: list[float] = []
         if hooked:
             optimizer.register_step_post_hook(lambda *_: calls.append(1))
         for missing in (False, True, False):
             with batched_adam(optimizer) if spared else contextlib.nullcontext():
-                for _ in range(3):
+                for number in range(3):
                     for parameter in parameters:
                         parameter.grad = th.randn_like(parameter)
                     if missing:
                         parameters[1].grad = None
                     optimizer.step()
+                    steps.append(optimizer.state[parameters[0]]["step"].item())
+                    if number == 1:
+                        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
         states = [tensor for parameter in parameters for tensor in optimizer.state[parameter].values()]
+        assert steps == list(range(1, 10)), "each is counted when it is made"
+        assert optimizer.param_groups[0]["foreach"] is None, "as it was"
         return [*parameters, *states], calls
 
     for hooked in (False, True):
