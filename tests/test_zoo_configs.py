@@ -75,6 +75,7 @@ OWN_VALUES: dict[tuple[str, str], dict[str, Any]] = {
     # lost seeds with the defaults
     ("adaptive_clip_ppo", "CartPole-v1"): {"clip_range_max": 0.2},
     ("truly_ppo", "CartPole-v1"): {"kl_delta": 0.01},
+    ("adaptive_lr_ppo", "Pendulum-v1"): {"lr_max": 0.002},
     # far too slow with the defaults
     ("kl_stop_ppo", "Pendulum-v1"): {"max_kl": 0.05, "stop_at": "rollout"},
     ("trust_region_ppo", "Pendulum-v1"): {"max_kl": 0.05},
