@@ -19,6 +19,7 @@ from rich.console import Console
 from sb3_ppo_variants.tuning import rank as rank_module
 from sb3_ppo_variants.tuning.rank import default_workers, rank
 from sb3_ppo_variants.tuning.results import TIME_FIELDS
+from test_tuning_executor import alive
 from tuning_helpers import SMALL_STUDY
 from typer.testing import CliRunner
 
@@ -55,13 +56,6 @@ def workers_of(pid: int) -> list[int]:
     children = [child for thread in threads for child in thread.read_text().split()]
     lines = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
     return [child for child, line in lines.items() if b"spawn_main" in line]
-
-
-def runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def wait_until(condition: Any, what: str) -> None:
@@ -126,7 +120,7 @@ def test_a_study_that_is_killed_again_and_again_gives_the_same_ranking(
             os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
             code = process.wait(timeout=60)
             assert code == (130 if number == signal.SIGINT else -signal.SIGKILL)
-            wait_until(lambda gone=workers: not any(map(runs, gone)), "orphaned workers end")
+            wait_until(lambda gone=workers: not any(map(alive, gone)), "orphaned workers end")
         assert before.items() <= finished_cells(tmp_path).items(), "a finished cell was run again"
         assert not (tmp_path / "ranking.json").exists()
         before = finished_cells(tmp_path)
