@@ -21,9 +21,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import ClipPPO
-from sb3_ppo_variants.engine.adam import Adam
-from sb3_ppo_variants.engine.array_statistics import ArrayStatistics
-from sb3_ppo_variants.engine.numpy_engine import NumpyEngine
+from sb3_ppo_variants.engines.adam import Adam
+from sb3_ppo_variants.engines.array_statistics import ArrayStatistics
+from sb3_ppo_variants.engines.numpy_engine import NumpyEngine
 
 PARTS: dict[str, list[tuple[type, str]]] = {
     "environment and VecEnv": [(DummyVecEnv, "step_async"), (DummyVecEnv, "step_wait")],

@@ -656,7 +656,7 @@ MUTANTS = [
     # The NumPy engine
     Mutant(
         "the engine's categorical gradient forgets the action taken",
-        "engine/heads.py",
+        "engines/heads.py",
         "        gradient.ravel()[self._taken] += log_prob_slope\n",
         "",
         "tests/test_engine_gradients.py",
@@ -664,7 +664,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine punishes the entropy",
-        "engine/heads.py",
+        "engines/heads.py",
         "gradient -= entropy_slope * probs * (self._log_probs + entropy)",
         "gradient += entropy_slope * probs * (self._log_probs + entropy)",
         "tests/test_engine_gradients.py",
@@ -672,7 +672,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine's entropy of a Gaussian counts one sample",
-        "engine/heads.py",
+        "engines/heads.py",
         "self._log_std_gradient += entropy_slope * len(z)",
         "self._log_std_gradient += entropy_slope",
         "tests/test_engine_gradients.py",
@@ -680,7 +680,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine's KL gradient forgets the mean",
-        "engine/heads.py",
+        "engines/heads.py",
         "spread = (old.std * inverse_std) ** 2 + scaled**2",
         "spread = (old.std * inverse_std) ** 2 + 0 * scaled",
         "tests/test_engine_gradients.py",
@@ -688,7 +688,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine's KL is that of new to old",
-        "engine/heads.py",
+        "engines/heads.py",
         "gradient += kl_slope[:, None] * (probs - _sigmoid(old.outputs))",
         "gradient += kl_slope[:, None] * (_sigmoid(old.outputs) - probs)",
         "tests/test_engine_gradients.py",
@@ -696,7 +696,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine normalises one sample",
-        "engine/numpy_engine.py",
+        "engines/numpy_engine.py",
         "_standardised(tail[None])[0] if len(tail) > 1 else tail",
         "_standardised(tail[None])[0]",
         "tests/test_update_loop.py",
@@ -704,7 +704,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine does not clip gradients",
-        "engine/numpy_engine.py",
+        "engines/numpy_engine.py",
         "min(1.0, model.max_grad_norm / (norm + 1e-6))",
         "1.0",
         "tests/test_engine.py",
@@ -712,7 +712,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine's Adam is not corrected for its start",
-        "engine/adam.py",
+        "engines/adam.py",
         "second_correction = math.sqrt(1 - beta2**group.steps)",
         "second_correction = 1.0",
         "tests/test_engine.py",
@@ -720,7 +720,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine does not discount the value at a time limit",
-        "engine/rollout.py",
+        "engines/rollout.py",
         "rewards[idx] += self.gamma * terminal_value",
         "rewards[idx] += terminal_value",
         "tests/test_engine.py",
@@ -728,7 +728,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine's advantages reach over the end of an episode",
-        "engine/gae.py",
+        "engines/gae.py",
         "decay = buffer.gamma * buffer.gae_lambda * continues",
         "decay = buffer.gamma * buffer.gae_lambda * np.ones_like(continues)",
         "tests/test_engine.py",
@@ -736,7 +736,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine's ReLU lets negative slopes through",
-        "engine/activations.py",
+        "engines/activations.py",
         "np.multiply(gradient, z > 0.0, out=gradient)",
         "np.multiply(gradient, z > -1.0, out=gradient)",
         "tests/test_engine_gradients.py",

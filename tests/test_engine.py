@@ -15,8 +15,8 @@ from stable_baselines3.common.monitor import load_results
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ppo_variants import AdaptiveClipPPO, ClipPPO, KLStopPPO, NonFiniteUpdateError, TrustRegionPPO, UpdateLoop
-from sb3_ppo_variants.engine.adam import Adam
-from sb3_ppo_variants.engine.layout import ParameterGroup
+from sb3_ppo_variants.engines.adam import Adam
+from sb3_ppo_variants.engines.layout import ParameterGroup
 from sb3_ppo_variants.registry import VARIANTS
 from sb3_ppo_variants.testing import check_variant
 

@@ -12,8 +12,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 from sb3_ppo_variants import ClipPPO, TrulyPPO
-from sb3_ppo_variants.engine.activations import activation_of
-from sb3_ppo_variants.engine.layout import Shared
+from sb3_ppo_variants.engines.activations import activation_of
+from sb3_ppo_variants.engines.layout import Shared
 from sb3_ppo_variants.registry import VARIANTS
 from sb3_ppo_variants.training.snapshot import PolicySnapshot
 from sb3_ppo_variants.training.update_loop import UpdateLoop

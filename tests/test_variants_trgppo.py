@@ -13,7 +13,7 @@ from torch.distributions import Bernoulli, Normal
 from torch.distributions import kl_divergence as torch_kl
 
 from sb3_ppo_variants import TRGPPO
-from sb3_ppo_variants.engine.array_batch import ArrayBatch
+from sb3_ppo_variants.engines.array_batch import ArrayBatch
 from sb3_ppo_variants.testing import BOX, DISCRETE, MULTI_BINARY, MULTI_DISCRETE, VECTOR, make_env
 from sb3_ppo_variants.training.minibatch import MiniBatch
 

@@ -10,7 +10,7 @@ from helpers import SETTINGS, assert_same_run, train
 from stable_baselines3 import PPO
 
 from sb3_ppo_variants import KLPenaltyPPO, TrulyPPO
-from sb3_ppo_variants.engine.array_batch import ArrayBatch
+from sb3_ppo_variants.engines.array_batch import ArrayBatch
 from sb3_ppo_variants.testing import BOX, VECTOR, make_env
 from sb3_ppo_variants.training.minibatch import MiniBatch
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch as th
 
-from sb3_ppo_variants.engine.array_batch import ArrayBatch
+from sb3_ppo_variants.engines.array_batch import ArrayBatch
 from sb3_ppo_variants.training.minibatch import MiniBatch
 
 

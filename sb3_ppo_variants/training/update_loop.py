@@ -23,11 +23,11 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 from typing_extensions import Self, Unpack
 
-from sb3_ppo_variants.engine import rollout as numpy_rollout
-from sb3_ppo_variants.engine.array_batch import ArrayBatch, FloatArray
-from sb3_ppo_variants.engine.array_statistics import ArrayStatistics
-from sb3_ppo_variants.engine.eligibility import why_not_numpy
-from sb3_ppo_variants.engine.numpy_engine import NumpyEngine
+from sb3_ppo_variants.engines import rollout as numpy_rollout
+from sb3_ppo_variants.engines.array_batch import ArrayBatch, FloatArray
+from sb3_ppo_variants.engines.array_statistics import ArrayStatistics
+from sb3_ppo_variants.engines.eligibility import why_not_numpy
+from sb3_ppo_variants.engines.numpy_engine import NumpyEngine
 from sb3_ppo_variants.search_space import SearchSpace
 from sb3_ppo_variants.training import divergences, losses
 from sb3_ppo_variants.training.batched_adam import batched_adam

@@ -8,7 +8,7 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from typing_extensions import Unpack
 
-from sb3_ppo_variants.engine.array_batch import ArrayBatch, FloatArray
+from sb3_ppo_variants.engines.array_batch import ArrayBatch, FloatArray
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
 from sb3_ppo_variants.training import clip_bounds, losses
 from sb3_ppo_variants.training.checks import check_number

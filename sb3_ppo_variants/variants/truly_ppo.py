@@ -7,7 +7,7 @@ import torch as th
 from stable_baselines3 import PPO
 from typing_extensions import Unpack
 
-from sb3_ppo_variants.engine.array_batch import ArrayBatch, FloatArray
+from sb3_ppo_variants.engines.array_batch import ArrayBatch, FloatArray
 from sb3_ppo_variants.search_space import Choice, FloatRange, SearchSpace
 from sb3_ppo_variants.training import losses
 from sb3_ppo_variants.training.checks import check_choice, check_number

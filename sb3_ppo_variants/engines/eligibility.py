@@ -17,7 +17,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from torch import nn
 
-from sb3_ppo_variants.engine.activations import activation_of
+from sb3_ppo_variants.engines.activations import activation_of
 from sb3_ppo_variants.training.batched_adam import PLAIN_SETTINGS
 
 if TYPE_CHECKING:

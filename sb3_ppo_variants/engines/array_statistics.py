@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from sb3_ppo_variants.engine.array_batch import ArrayBatch, FloatArray
+from sb3_ppo_variants.engines.array_batch import ArrayBatch, FloatArray
 from sb3_ppo_variants.training import divergences
 from sb3_ppo_variants.training.statistics import Losses, UpdateStatistics
 

@@ -21,8 +21,8 @@ from stable_baselines3.common.distributions import (
     MultiCategoricalDistribution,
 )
 
-from sb3_ppo_variants.engine.array_batch import FloatArray
-from sb3_ppo_variants.engine.layout import Shared
+from sb3_ppo_variants.engines.array_batch import FloatArray
+from sb3_ppo_variants.engines.layout import Shared
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 

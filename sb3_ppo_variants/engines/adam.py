@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_ppo_variants.engine.layout import ParameterGroup
+from sb3_ppo_variants.engines.layout import ParameterGroup
 
 
 class Adam:

@@ -10,9 +10,9 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_ppo_variants.engine.array_batch import FloatArray
-from sb3_ppo_variants.engine.gae import compute_returns_and_advantage
-from sb3_ppo_variants.engine.numpy_engine import NumpyEngine
+from sb3_ppo_variants.engines.array_batch import FloatArray
+from sb3_ppo_variants.engines.gae import compute_returns_and_advantage
+from sb3_ppo_variants.engines.numpy_engine import NumpyEngine
 from sb3_ppo_variants.training.errors import NonFiniteUpdateError
 
 if TYPE_CHECKING:

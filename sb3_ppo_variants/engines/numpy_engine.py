@@ -16,11 +16,11 @@ from stable_baselines3.common.distributions import (
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
-from sb3_ppo_variants.engine.activations import activation_of
-from sb3_ppo_variants.engine.adam import Adam
-from sb3_ppo_variants.engine.array_batch import ArrayBatch, FloatArray
-from sb3_ppo_variants.engine.array_statistics import ArrayStatistics, EpochRecord, Stretch
-from sb3_ppo_variants.engine.heads import (
+from sb3_ppo_variants.engines.activations import activation_of
+from sb3_ppo_variants.engines.adam import Adam
+from sb3_ppo_variants.engines.array_batch import ArrayBatch, FloatArray
+from sb3_ppo_variants.engines.array_statistics import ArrayStatistics, EpochRecord, Stretch
+from sb3_ppo_variants.engines.heads import (
     BernoulliHead,
     CategoricalHead,
     DiagGaussianHead,
@@ -28,8 +28,8 @@ from sb3_ppo_variants.engine.heads import (
     MultiCategoricalHead,
     OldDistribution,
 )
-from sb3_ppo_variants.engine.layout import ParameterGroup
-from sb3_ppo_variants.engine.mlp import MLP, Layer
+from sb3_ppo_variants.engines.layout import ParameterGroup
+from sb3_ppo_variants.engines.mlp import MLP, Layer
 from sb3_ppo_variants.training.errors import NonFiniteUpdateError
 from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.rollout_data import flatten_in_place
