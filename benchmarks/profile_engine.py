@@ -16,14 +16,14 @@ from reporting import footer, machine, markdown, one_thread, positive, versions
 os.environ.update(one_thread())  # before NumPy and torch make their thread pools
 
 import torch
+from sb3_ppo_variants.engines.numpy_engine import NumpyEngine
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import ClipPPO
-from sb3_ppo_variants.engines.adam import Adam
 from sb3_ppo_variants.engines.array_statistics import ArrayStatistics
-from sb3_ppo_variants.engines.numpy_engine import NumpyEngine
+from sb3_ppo_variants.engines.kernels.adam import Adam
 
 PARTS: dict[str, list[tuple[type, str]]] = {
     "environment and VecEnv": [(DummyVecEnv, "step_async"), (DummyVecEnv, "step_wait")],

@@ -14,7 +14,7 @@ from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, Line
 
 from sb3_ppo_variants import AdaptiveLRPPO
 from sb3_ppo_variants.testing import BOX, DISCRETE, VECTOR, make_env
-from sb3_ppo_variants.training.statistics import RolloutMeasurement
+from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement
 
 MODES = ["minibatch", "epoch", "rollout"]
 SAMPLE = [

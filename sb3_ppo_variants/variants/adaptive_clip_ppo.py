@@ -5,12 +5,12 @@ from typing import Any, ClassVar
 from stable_baselines3 import PPO
 from typing_extensions import Unpack
 
+from sb3_ppo_variants.maths.controllers import steer_step_size
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
 from sb3_ppo_variants.training.checks import check_number, constant_value
-from sb3_ppo_variants.training.controllers import steer_step_size
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
-from sb3_ppo_variants.training.statistics import RolloutMeasurement
 from sb3_ppo_variants.training.update_loop import UpdateLoop
+from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement
 
 _DEAD_BAND = 1.5
 

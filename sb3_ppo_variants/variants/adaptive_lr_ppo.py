@@ -7,12 +7,12 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.utils import update_learning_rate
 from typing_extensions import Unpack
 
+from sb3_ppo_variants.maths.controllers import steer_step_size
 from sb3_ppo_variants.search_space import Choice, FloatRange, SearchSpace
 from sb3_ppo_variants.training.checks import check_choice, check_number, constant_value
-from sb3_ppo_variants.training.controllers import steer_step_size
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
-from sb3_ppo_variants.training.statistics import RolloutMeasurement, UpdateStatistics
 from sb3_ppo_variants.training.update_loop import StopPoint, UpdateLoop
+from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement, UpdateStatistics
 
 _DEAD_BAND = 2.0
 

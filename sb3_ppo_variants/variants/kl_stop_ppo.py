@@ -8,8 +8,8 @@ from typing_extensions import Unpack
 from sb3_ppo_variants.search_space import Choice, FloatRange, SearchSpace
 from sb3_ppo_variants.training.checks import check_choice, check_number
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
-from sb3_ppo_variants.training.statistics import UpdateStatistics
 from sb3_ppo_variants.training.update_loop import StopPoint, UpdateLoop
+from sb3_ppo_variants.update_parts.statistics import UpdateStatistics
 
 
 class KLStop(UpdateLoop):

@@ -13,9 +13,9 @@ from typing_extensions import Unpack
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
 from sb3_ppo_variants.training.checks import check_number
 from sb3_ppo_variants.training.gaussian import check_gaussian, normal_of
-from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
 from sb3_ppo_variants.training.update_loop import UpdateLoop
+from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 
 
 class RobustPolicyOptimization(UpdateLoop):
