@@ -16,6 +16,11 @@ from reporting import footer, machine, markdown, one_thread, positive, versions
 os.environ.update(one_thread())  # before NumPy and torch make their thread pools
 
 import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sb3_ppo_variants import ClipPPO
 from sb3_ppo_variants.engines.array_statistics import ArrayStatistics
 from sb3_ppo_variants.engines.array_update import ArrayUpdate
 from sb3_ppo_variants.engines.kernels.numpy_kernels import NumpyKernels
