@@ -6,10 +6,11 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sb3_ppo_variants.experiment import ENVIRONMENT_KEYS, SCHEDULE_KEYS, resolve_schedule
+from sb3_ppo_variants.entries.checks import ENVIRONMENT_KEYS
+from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
+from sb3_ppo_variants.entries.schedules import SCHEDULE_KEYS, resolve_schedule
 from sb3_ppo_variants.registry import get_algorithm
 from sb3_ppo_variants.search_space import Trial, suggest
-from sb3_ppo_variants.training.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.zoo.algorithms import TUNED
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from stable_baselines3 import PPO
 from zoo_helpers import TESTS, command, refusal
 
 from sb3_ppo_variants import SPO, KLStopPPO
-from sb3_ppo_variants.registry import ALGORITHMS, FAMILIES, constructor_parameters, get_algorithm
+from sb3_ppo_variants.entries.constructors import constructor_parameters
+from sb3_ppo_variants.registry import ALGORITHMS, FAMILIES, get_algorithm
 from sb3_ppo_variants.search_space import FloatRange
 from sb3_ppo_variants.zoo import register
 
