@@ -16,10 +16,11 @@ from itertools import accumulate
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
+from sb3_ppo_variants.tuning_space import TuningSpace
+
 from ..runs.cell import Cell, CellResult, Evaluation, canonical_json
 from ..study.rules import CANDIDATES
 from ..study.scales import Scale
-from ..study.search_space import TuningSpace
 from ..study.seeds import RunSeed, SeedSets, stream_seed
 from ..study.study_file import Study
 from .proposals import Medians, Proposal, falls_behind, propose
