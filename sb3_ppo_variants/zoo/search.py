@@ -13,7 +13,7 @@ from sb3_ppo_variants.training.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.zoo.algorithms import TUNED
 
 if TYPE_CHECKING:
-    from sb3_ppo_variants.tuning.search_space import TuningSpace
+    from sb3_ppo_variants.tuning.study.search_space import TuningSpace
 
 Sampler = Callable[[Trial, int, int, dict[str, Any]], dict[str, Any]]
 
@@ -32,7 +32,7 @@ def tuning_space(algorithm_id: str, entry: Mapping[str, Any], steps: int = _UNLI
     :param entry: raw zoo entry of the run
     :param steps: environment steps of a trial, which limit the rollout
     """
-    from sb3_ppo_variants.tuning.search_space import TuningSpace  # the library does not import the harness
+    from sb3_ppo_variants.tuning.study.search_space import TuningSpace  # the library does not import the harness
 
     kept = {key: entry[key] for key in _KEPT if key in entry}
     return TuningSpace(get_algorithm(algorithm_id), kept, steps)

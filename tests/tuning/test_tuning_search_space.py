@@ -6,8 +6,8 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sb3_ppo_variants.tuning.proposals import Proposal, distributions, propose
-from sb3_ppo_variants.tuning.search_space import SHARED, TuningSpace
+from sb3_ppo_variants.tuning.decisions.proposals import Proposal, distributions, propose
+from sb3_ppo_variants.tuning.study.search_space import SHARED, TuningSpace
 
 from sb3_ppo_variants.experiment import Experiment, registered_entry
 from sb3_ppo_variants.registry import ALGORITHMS

@@ -11,7 +11,7 @@ import yaml
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER, sample_ppo_params
 from rl_zoo3.utils import get_saved_hyperparams
 from sb3_contrib import TRPO
-from sb3_ppo_variants.tuning.search_space import SHARED, TuningSpace
+from sb3_ppo_variants.tuning.study.search_space import SHARED, TuningSpace
 from stable_baselines3 import PPO
 from zoo_helpers import TESTS, command, refusal
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from ..search_space import SHARED
-from ..statistics import FEW_SEEDS
+from ..ranking.statistics import FEW_SEEDS
+from ..study.search_space import SHARED
 
 
 @dataclass(frozen=True)

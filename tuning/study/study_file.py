@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 
 from sb3_ppo_variants.registry import ALGORITHMS, get_algorithm
 
-from .normalisation import Scale, scale_of
+from .scales import Scale, scale_of
 from .search_space import TuningSpace
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from sb3_ppo_variants.experiment import registered_entry
 
-from .cell import Cell, CellResult
-from .search_space import TuningSpace
+from ..runs.cell import Cell, CellResult
+from ..study.search_space import TuningSpace
 from .track import Request, Run, Track, best_of
 
 

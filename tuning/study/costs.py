@@ -1,6 +1,6 @@
 """How fast runs are, measured: what the cost of a study is estimated from before it starts.
 
-Run ``python -m sb3_ppo_variants.tuning.speed CartPole-v1 ...`` to measure on the machine at hand.
+Run ``python -m sb3_ppo_variants.tuning.study.costs CartPole-v1 ...`` to measure on the machine at hand.
 """
 
 import sys
