@@ -20,9 +20,10 @@ from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, failed_result, p
 from sb3_ppo_variants.tuning.runs.executor import MemoryLimitError, WorkerDiedError
 from sb3_ppo_variants.tuning.runs.store import CellStore
 from sb3_ppo_variants.tuning.study.scales import FLOOR
-from sb3_ppo_variants.tuning.study.search_space import TuningSpace
 from sb3_ppo_variants.tuning.study.study_file import EnvironmentBudget, Study
 from tuning_helpers import Killed, Recorder, Threads, coordinate, finished, result_of, study
+
+from sb3_ppo_variants.tuning_space import TuningSpace
 
 # Two environments, so that there is one configuration for both, and enough trials to prune some
 STUDY = study(trials=7).model_copy(

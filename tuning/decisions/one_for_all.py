@@ -14,9 +14,9 @@ from statistics import fmean
 from typing import Any
 
 from sb3_ppo_variants.experiment import registered_entry
+from sb3_ppo_variants.tuning_space import TuningSpace
 
 from ..runs.cell import Cell, CellResult
-from ..study.search_space import TuningSpace
 from .pair import Pair
 from .request import Request
 from .track import Track

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from sb3_ppo_variants.tuning_space import TuningSpace
+
 from ..runs.cell import Cell, CellResult, Evaluation
 from ..study.scales import Scale
-from ..study.search_space import TuningSpace
 from ..study.seeds import RunSeed, SeedSets
 from ..study.study_file import Study
 from .trial import Run

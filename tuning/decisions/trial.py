@@ -6,7 +6,7 @@ from itertools import accumulate
 from statistics import fmean
 from typing import Any, TypeVar
 
-from ..study.search_space import TuningSpace
+from sb3_ppo_variants.tuning_space import TuningSpace
 
 Chosen = TypeVar("Chosen")
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sb3_ppo_variants.tuning_space import SHARED
+
 from ..ranking.entry_yaml import entry_yaml
-from ..study.search_space import SHARED
 from ..study.study_file import Study
 
 

@@ -13,8 +13,7 @@ import torch
 
 from sb3_ppo_variants.experiment import Experiment
 from sb3_ppo_variants.registry import get_algorithm
-
-from .search_space import TuningSpace
+from sb3_ppo_variants.tuning_space import TuningSpace
 
 TYPICAL = {"log2_rollout_size": 10, "log2_batch_size": 7, "n_epochs": 8, "log2_net_width": 7}
 """Has about as many minibatches a step, and networks as wide, as the mean over the search space."""

@@ -12,7 +12,7 @@ from stable_baselines3.common.distributions import kl_divergence as sb3_kl_diver
 from torch.distributions import Bernoulli, Categorical, Normal
 from torch.distributions import Distribution as TorchDistribution
 
-from sb3_ppo_variants.engines.array_batch import FloatArray
+from sb3_ppo_variants.maths.arrays import FloatArray
 
 TensorOrArray = TypeVar("TensorOrArray", th.Tensor, FloatArray)
 

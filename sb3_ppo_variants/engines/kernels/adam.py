@@ -1,11 +1,12 @@
 """Adam on flat buffers."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from sb3_ppo_variants.engines.layout import ParameterGroup
+from sb3_ppo_variants.engines.kernels.layout import ParameterGroup
 
 
 class Adam:
@@ -24,7 +25,7 @@ class Adam:
         self._group = group
         self._scratch = np.empty_like(group.values)
 
-    def step(self, settings: dict[str, Any], gradient_scale: float) -> None:
+    def step(self, settings: Mapping[str, Any], gradient_scale: float) -> None:
         """Take one step.
 
         :param settings: the torch optimizer's parameter group: lr, betas, eps

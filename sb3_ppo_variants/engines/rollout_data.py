@@ -7,6 +7,9 @@ import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
+from sb3_ppo_variants.maths.arrays import FloatArray
+
+_MEASURE_CHUNK = 512  # samples per forward pass over the whole rollout: bounds memory with image observations
 _FLATTENED = ("observations", "actions", "values", "log_probs", "advantages", "returns")
 
 
@@ -46,3 +49,22 @@ def flatten_in_place(buffer: RolloutBuffer) -> None:
     for name in _FLATTENED:
         setattr(buffer, name, buffer.swap_and_flatten(getattr(buffer, name)))
     buffer.generator_ready = True
+
+
+def chunks(buffer: RolloutBuffer) -> Generator[RolloutBufferSamples, None, None]:
+    """Yield the rollout in its stored order, without the permutation (and random draw) of ``get()``.
+
+    :param buffer: a full buffer that ``get`` has been called on, or :func:`flatten_in_place`
+    """
+    size = buffer.buffer_size * buffer.n_envs
+    for start in range(0, size, _MEASURE_CHUNK):
+        yield buffer._get_samples(np.arange(start, min(start + _MEASURE_CHUNK, size)))
+
+
+def rows_of_numbers(observations: FloatArray, dtype: np.dtype[np.floating]) -> FloatArray:
+    """Return observations as kernels read them: one flat row each, whatever an environment speaks.
+
+    :param observations: shape (B, ...)
+    :param dtype: of the policy's parameters
+    """
+    return np.ascontiguousarray(observations.reshape(len(observations), -1), dtype)

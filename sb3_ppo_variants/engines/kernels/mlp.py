@@ -22,9 +22,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch as th
 
-from sb3_ppo_variants.engines.activations import Activation
-from sb3_ppo_variants.engines.array_batch import FloatArray
-from sb3_ppo_variants.engines.layout import Shared
+from sb3_ppo_variants.engines.kernels.activations import Activation
+from sb3_ppo_variants.engines.kernels.layout import Shared
+from sb3_ppo_variants.maths.arrays import FloatArray
 
 # Multiplications from which a product is PyTorch's
 _LARGE = math.inf if th.backends.cpu.get_cpu_capability() == "AVX512" else 2**20

@@ -1,14 +1,6 @@
-r"""Action distributions on arrays: sampling, log-probability, entropy, KL, and their gradients by the network's output.
+"""Action distributions on arrays for discrete actions: one choice, several, coins."""
 
-A head holds the result of its last ``forward`` and differentiates it in ``backward``. Shapes: B samples, K outputs
-of the policy network, D action dimensions. Random numbers come from PyTorch's global generator, in the order and
-amount of SB3's distributions, so that a run draws what SB3's run of the same seed draws.
-"""
-
-import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,86 +8,12 @@ import torch as th
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
     CategoricalDistribution,
-    DiagGaussianDistribution,
     Distribution,
     MultiCategoricalDistribution,
 )
 
-from sb3_ppo_variants.engines.array_batch import FloatArray
-from sb3_ppo_variants.engines.layout import Shared
-
-_LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
-
-
-class Head(ABC):
-    """One action distribution per row of the policy network's output."""
-
-    outputs: FloatArray
-
-    @abstractmethod
-    def forward(self, outputs: FloatArray, actions: FloatArray) -> FloatArray:
-        """Return the log-probability of ``actions``, shape (B,).
-
-        :param outputs: output of the policy network, shape (B, K)
-        :param actions: actions as the rollout buffer stores them, shape (B, D)
-        """
-
-    @abstractmethod
-    def sample(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Draw one action per row; return the actions, shape (B, D), and their log-probabilities, shape (B,)."""
-
-    @abstractmethod
-    def mean_entropy(self) -> float:
-        """Return the mean entropy of the last forward pass in nats."""
-
-    @abstractmethod
-    def kl(self, old: "OldDistribution", outputs: FloatArray) -> FloatArray:
-        """Return KL(old||new) per row in nats, shape (B,)."""
-
-    @abstractmethod
-    def backward(
-        self,
-        log_prob_slope: FloatArray,
-        entropy_slope: float,
-        kl_slope: FloatArray | None,
-        old: "OldDistribution | None",
-    ) -> FloatArray:
-        """Return dL/d(outputs) of the last forward pass, shape (B, K); write the gradient of own parameters.
-
-        :param log_prob_slope: dL/d(log-probability) per row, shape (B,)
-        :param entropy_slope: dL/d(entropy), the same for all rows
-        :param kl_slope: dL/d(KL(old||new)) per row, shape (B,), or None
-        :param old: the old distributions of these rows; needed with ``kl_slope``
-        """
-
-    def remember(self, outputs: FloatArray) -> "OldDistribution":
-        """Keep the distributions given by ``outputs``, which stay as they are, and the parameters of this moment."""
-        return OldDistribution(outputs)
-
-    @abstractmethod
-    def as_torch(self, old: "OldDistribution") -> Distribution:
-        """Return SB3's form of remembered distributions."""
-
-
-class OldDistribution:
-    """Distributions of the policy that collected the rollout.
-
-    :param outputs: output of its policy network, shape (N, K)
-    :param std: its standard deviation, shape (D,); for Gaussians
-    """
-
-    def __init__(self, outputs: FloatArray, std: FloatArray | None = None) -> None:
-        self.outputs = outputs
-        self.std = std
-
-    def rows(self, index: Any) -> "OldDistribution":
-        """Return some of the rows."""
-        return OldDistribution(self.outputs[index], self.std)
-
-    def in_float64(self) -> "OldDistribution":
-        """Return the distributions in float64, in which a KL near zero keeps its digits."""
-        std = None if self.std is None else self.std.astype(np.float64)
-        return OldDistribution(self.outputs.astype(np.float64), std)
+from sb3_ppo_variants.engines.kernels.head import Head, OldDistribution
+from sb3_ppo_variants.maths.arrays import FloatArray
 
 
 def _log_softmax(logits: FloatArray) -> FloatArray:
@@ -264,88 +182,6 @@ class BernoulliHead(Head):
 
     def as_torch(self, old: OldDistribution) -> Distribution:  # noqa: D102
         return BernoulliDistribution(old.outputs.shape[1]).proba_distribution(th.from_numpy(old.outputs))
-
-
-class DiagGaussianHead(Head):
-    r"""Gaussian with the network's output as mean and a learned standard deviation that ignores the state.
-
-    :math:`\log\pi(a) = \sum_d -\frac{(a_d-\mu_d)^2}{2\sigma_d^2} - \log\sigma_d - \frac12\log 2\pi`.
-
-    :param log_std: view on the parameter log sigma, shape (D,)
-    :param log_std_gradient: where ``backward`` writes its gradient
-    """
-
-    def __init__(self, log_std: FloatArray, log_std_gradient: FloatArray) -> None:
-        self._log_std = Shared(log_std)
-        self._log_std_gradient = log_std_gradient
-        self._constant = len(log_std) * _LOG_SQRT_2PI
-        self._noise = self._std = Shared(np.empty(0, log_std.dtype))
-
-    def forward(  # noqa: D102
-        self, outputs: FloatArray, actions: FloatArray, mean_noise: FloatArray | None = None
-    ) -> FloatArray:
-        self.outputs = outputs
-        self._inverse_std = np.exp(-self._log_std.array)
-        mean = outputs if mean_noise is None else outputs + mean_noise
-        self._z = (actions - mean) * self._inverse_std
-        return self._log_prob(self._z)
-
-    def sample(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:  # noqa: D102
-        if self._noise.array.shape != outputs.shape:
-            self._noise, self._std = Shared(np.empty_like(outputs)), Shared(np.empty_like(self._log_std.array))
-        # PyTorch's exp, for the same bits as SB3's actions
-        th.exp(self._log_std.tensor, out=self._std.tensor)
-        self._noise.tensor.normal_()
-        noise = self._noise.array
-        return outputs + noise * self._std.array, self._log_prob(noise)
-
-    def _log_prob(self, z: FloatArray) -> FloatArray:
-        """Return the log-probability of standardised actions."""
-        constant = float(np.add.reduce(self._log_std.array)) + self._constant
-        return -0.5 * np.einsum("bd,bd->b", z, z) - constant
-
-    def mean_entropy(self) -> float:  # noqa: D102
-        return float(np.add.reduce(self._log_std.array)) + 0.5 * len(self._log_std.array) + self._constant
-
-    def kl(self, old: OldDistribution, outputs: FloatArray) -> FloatArray:  # noqa: D102
-        assert old.std is not None
-        inverse_std = np.exp(-self._log_std.array)
-        scaled_mean = (old.outputs - outputs) * inverse_std
-        scaled_std = old.std * inverse_std
-        per_row = (0.5 * scaled_std**2 - 0.5 - np.log(scaled_std)).sum()
-        return 0.5 * np.einsum("bd,bd->b", scaled_mean, scaled_mean) + per_row
-
-    def backward(  # noqa: D102
-        self,
-        log_prob_slope: FloatArray,
-        entropy_slope: float,
-        kl_slope: FloatArray | None,
-        old: OldDistribution | None,
-    ) -> FloatArray:
-        z, inverse_std = self._z, self._inverse_std
-        # d log pi / d mu = z / sigma;  d log pi / d log sigma = z^2 - 1
-        weighted = z * log_prob_slope[:, None]
-        np.subtract(np.einsum("bd,bd->d", weighted, z), log_prob_slope.sum(), out=self._log_std_gradient)
-        # dH / d log sigma = 1, in every row
-        self._log_std_gradient += entropy_slope * len(z)
-        gradient = np.multiply(weighted, inverse_std, out=weighted)
-        if kl_slope is not None:
-            assert old is not None
-            assert old.std is not None
-            # d KL / d mu = (mu - mu_old) / sigma^2;  d KL / d log sigma = 1 - (sigma_old^2 + (mu_old - mu)^2) / sigma^2
-            scaled = (self.outputs - old.outputs) * inverse_std
-            gradient += kl_slope[:, None] * scaled * inverse_std
-            spread = (old.std * inverse_std) ** 2 + scaled**2
-            self._log_std_gradient += kl_slope.sum() - kl_slope @ spread
-        return gradient
-
-    def remember(self, outputs: FloatArray) -> OldDistribution:  # noqa: D102
-        return OldDistribution(outputs, np.exp(self._log_std.array))
-
-    def as_torch(self, old: OldDistribution) -> Distribution:  # noqa: D102
-        assert old.std is not None
-        mean, log_std = th.from_numpy(old.outputs), th.from_numpy(np.log(old.std))
-        return DiagGaussianDistribution(old.outputs.shape[1]).proba_distribution(mean, log_std)
 
 
 def _sigmoid(z: FloatArray) -> FloatArray:

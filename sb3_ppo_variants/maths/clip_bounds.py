@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sb3_ppo_variants.engines.array_batch import FloatArray
+from sb3_ppo_variants.maths.arrays import FloatArray
 
 _NEWTON_STEPS = 64  # an upper limit: fewer than ten are usual
 _SMALLEST_PROBABILITY = 1e-12

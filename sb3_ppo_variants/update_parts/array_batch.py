@@ -1,11 +1,8 @@
-"""What the slope hooks of a variant see on the NumPy engine: the twin of :class:`MiniBatch` in arrays."""
+"""What the slope hooks of a variant see on arrays: the twin of :class:`MiniBatch`."""
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-FloatArray = npt.NDArray[np.floating]
+from sb3_ppo_variants.maths.arrays import FloatArray
 
 
 @dataclass(frozen=True, eq=False)

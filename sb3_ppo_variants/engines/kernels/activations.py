@@ -7,8 +7,8 @@ import numpy as np
 import torch as th
 from torch import nn
 
-from sb3_ppo_variants.engines.array_batch import FloatArray
-from sb3_ppo_variants.engines.layout import Shared
+from sb3_ppo_variants.engines.kernels.layout import Shared
+from sb3_ppo_variants.maths.arrays import FloatArray
 
 _aten = th.ops.aten
 

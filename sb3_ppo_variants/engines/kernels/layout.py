@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from sb3_ppo_variants.engines.array_batch import FloatArray
+from sb3_ppo_variants.maths.arrays import FloatArray
 
 _ALIGNMENT = 16  # elements: each tensor starts on a cache line of its own (64 bytes in float32)
 

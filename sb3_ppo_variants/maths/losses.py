@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch as th
 from torch.nn import functional as F  # noqa: N812 -- the field's name for it
 
-from sb3_ppo_variants.engines.array_batch import FloatArray
+from sb3_ppo_variants.maths.arrays import FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
 

@@ -6,7 +6,7 @@ from functools import cached_property
 import torch as th
 from stable_baselines3.common.distributions import Distribution
 
-from sb3_ppo_variants.training import divergences
+from sb3_ppo_variants.maths import divergences
 
 
 @dataclass(frozen=True, eq=False)
