@@ -39,8 +39,10 @@ class ArrayEngine(Engine):
         callback: BaseCallback,
         rollout_buffer: RolloutBuffer,
         n_rollout_steps: int,
-        sb3_loop: Callable[[], bool],  # noqa: ARG002
+        sb3_loop: Callable[[], bool],
     ) -> bool:
+        if type(rollout_buffer) is not RolloutBuffer:
+            return sb3_loop()
         return rollout.collect_rollouts(self._model, self.kernels, env, callback, rollout_buffer, n_rollout_steps)
 
     def begin_update(self, old_policy: PolicySnapshot) -> ArrayUpdate:  # noqa: D102

@@ -29,5 +29,5 @@ def compute_returns_and_advantage(buffer: RolloutBuffer, last_values: FloatArray
     decay = buffer.gamma * buffer.gae_lambda * continues
     for step in range(len(advantages) - 2, -1, -1):
         advantages[step] += decay[step] * advantages[step + 1]
-    buffer.advantages = advantages
-    buffer.returns = advantages + buffer.values
+    buffer.advantages[...] = advantages
+    buffer.returns = buffer.advantages + buffer.values
