@@ -40,6 +40,7 @@ from sb3_ppo_variants.training.quick_checks import quick_checks
 from sb3_ppo_variants.training.rollout_data import minibatches
 from sb3_ppo_variants.training.snapshot import PolicySnapshot
 from sb3_ppo_variants.training.statistics import Losses, RolloutMeasurement, TensorStatistics, UpdateStatistics
+from sb3_ppo_variants.vec_env import as_vec_env
 
 if TYPE_CHECKING:  # the mixin is type-checked as the PPO that it is always combined with
     from stable_baselines3 import PPO as _Base  # noqa: N811 -- used as a base class only
@@ -524,6 +525,11 @@ class UpdateLoop(_Base):
         self.policy_kwargs = resolve_policy_kwargs(self.policy_kwargs)
         super()._setup_model()
         self._choose_engine()
+
+    @classmethod
+    def _wrap_env(cls, env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        """Wrap as SB3 does, and take Gymnasium's vector environments too: every environment of a model enters here."""
+        return super()._wrap_env(as_vec_env(env), verbose, monitor_wrapper)
 
     def set_parameters(
         self,

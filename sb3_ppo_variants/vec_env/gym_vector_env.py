@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -26,12 +26,11 @@ from sb3_ppo_variants.vec_env.batches import (
 )
 from sb3_ppo_variants.vec_env.resets import partial_reset
 
-_Env = TypeVar("_Env")
 _Wrapper = type[gym.Wrapper[Any, Any, Any, Any]]
 
 
-def as_vec_env(env: "_Env | VectorEnv[Any, Any, Any]") -> "_Env | GymVectorEnv":
-    """Put a vector environment of Gymnasium into SB3's form; return anything else as it is.
+def as_vec_env(env: Any) -> Any:
+    """Return a vector environment of Gymnasium in SB3's form, and anything else as it is.
 
     :param env: what a user passes as an environment
     :raises ValueError: as :class:`GymVectorEnv`
@@ -68,6 +67,13 @@ class GymVectorEnv(VecEnv):
         self._start = time.time()
         # A Monitor below other wrappers knows when an episode really ends: Atari wrappers end one with each life
         self._is_monitored = self._sub_environments_have("get_episode_rewards")
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Set the seeds of the next reset, which count up; some environments know only those of their making.
+
+        :param seed: of the first sub-environment; None: a random one
+        """
+        return super().seed(None if seed is None else int(seed))
 
     def reset(self) -> VecEnvObs:
         """Reset all sub-environments with the seeds and options that were set, which are used once."""
@@ -113,19 +119,21 @@ class GymVectorEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step all sub-environments, and begin a new episode where one has ended."""
-        observations, rewards, terminated, truncated, infos = self.env.step(self._actions)
-        terminated, truncated = np.asarray(terminated, dtype=bool), np.asarray(truncated, dtype=bool)
-        dones = terminated | truncated
-        self._returns += np.asarray(rewards)
+        observations, raw_rewards, terminated, truncated, infos = self.env.step(self._actions)
+        # Copies: they may be the environment's own arrays, which a reset overwrites
+        rewards = np.array(raw_rewards, dtype=np.float32)
+        dones = np.logical_or(terminated, truncated)
+        only_truncated = np.greater(truncated, terminated).tolist()
+        self._returns += np.asarray(raw_rewards)
         self._lengths += 1
         batch = copied(self.observation_space, observations, self.num_envs)
         step_infos = rows(infos, self.num_envs)
         self._current_infos = step_infos
         if dones.any():
             self._begin_episodes(batch, step_infos, dones)
-        for info, only_truncated in zip(step_infos, (truncated & ~terminated).tolist(), strict=True):
-            info["TimeLimit.truncated"] = only_truncated
-        return batch, np.array(rewards, dtype=np.float32), dones, step_infos
+        for info, is_only_truncated in zip(step_infos, only_truncated, strict=True):
+            info["TimeLimit.truncated"] = is_only_truncated
+        return batch, rewards, dones, step_infos
 
     def _begin_episodes(self, batch: VecEnvObs, infos: Infos, dones: Mask) -> None:
         """Put what belongs to the ended episodes into the infos, and the next episodes' beginning into the batch."""
