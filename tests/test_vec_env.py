@@ -11,6 +11,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorObservationWrapper
 from gymnasium.wrappers import ClipReward, TimeLimit
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from helpers import differing, tensors_of
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
@@ -270,7 +271,7 @@ def test_an_unknown_environment_that_resets_single_ones_loses_no_step(resets: st
             np.testing.assert_array_equal(infos[index]["terminal_observation"], [number[index], age[index]])
             assert infos[index]["age"] == age[index]
             assert infos[index]["TimeLimit.truncated"]
-            assert env.reset_infos[index] == {"episode_number": number[index] + 1}
+            assert env.reset_infos[index] == {"episode_number": number[index] + 1, "makers": list("ABCD")}
         number[dones] += 1
         age[dones] = 0
         np.testing.assert_array_equal(observations, np.stack([number, age], axis=1))
@@ -384,7 +385,7 @@ def test_masks_of_the_vector_environment_itself() -> None:
         def action_masks(self) -> Any:
             return np.arange(2) != self.clocks[:, 1:] % 2
 
-    env = GymVectorEnv(Open("masked"))
+    env = GymVectorEnv(RecordEpisodeStatistics(Open("masked")))
     env.reset()
     np.testing.assert_array_equal(env.env_method("action_masks", indices=[2, 0]), [[False, True], [False, True]])
     MaskableClipPPO("MlpPolicy", env, n_steps=8, batch_size=8, device="cpu").learn(24)
@@ -403,6 +404,7 @@ def test_methods_and_attributes_of_sub_environments(build: Callable[..., GymVect
     assert env.env_method("climb", 2, times=3) == [6, 6]
     assert env.get_attr("level") == [6, 6]
     assert env.get_attr("level", 1) == [6]
+    assert callable(env.get_attr("climb")[0])
     env.set_attr("level", [1, 2])
     assert env.get_attr("level") == [[1, 2], [1, 2]]
     assert env.env_is_wrapped(TimeLimit) == [True, True]
@@ -423,6 +425,23 @@ def test_asking_for_what_is_missing_harms_nothing(build: Callable[..., GymVector
     env.reset()
     assert env.step(np.array([0, 0]))[1].shape == (2,)
     env.close()
+
+
+def test_everything_is_closed() -> None:
+    closed = []
+
+    class Door(Walk):
+        def close(self) -> None:
+            closed.append(self)
+
+    env = parallel(Door)
+    closed.clear()
+    env.env_is_wrapped(TimeLimit)  # makes them once more, in this process
+    assert len(closed) == 2
+    env.close()
+    assert not any(process.is_alive() for process in env.env.processes)
+    sync(Door).close()
+    assert len(closed) == 5
 
 
 def test_one_of_several_is_reached_where_it_can_be() -> None:
@@ -469,6 +488,7 @@ def test_wrappers_of_vector_environments_are_kept() -> None:
 # Hostile ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.*ERROR")  # gymnasium's report of a process that it ends
 @pytest.mark.parametrize("build", [sync, parallel])
 def test_an_error_of_a_sub_environment_comes_through(build: Callable[..., GymVectorEnv]) -> None:
     env = build(Walk, 2)
