@@ -3,9 +3,9 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sb3_ppo_variants.training.errors import NonFiniteUpdateError
-from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.update_loop import UpdateLoop
+from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
+from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 from sb3_ppo_variants.variants.adaptive_clip_ppo import AdaptiveClipPPO
 from sb3_ppo_variants.variants.adaptive_lr_ppo import AdaptiveLRPPO
 from sb3_ppo_variants.variants.clip_ppo import ClipPPO

@@ -40,7 +40,7 @@ MUTANTS = [
     # Objectives
     Mutant(
         "the clip takes the larger term",
-        "training/losses.py",
+        "maths/losses.py",
         "return th.min(advantages * ratio, advantages * th.clamp(ratio, 1 - clip_low, 1 + clip_high))",
         "return th.max(advantages * ratio, advantages * th.clamp(ratio, 1 - clip_low, 1 + clip_high))",
         "tests/test_losses.py",
@@ -48,7 +48,7 @@ MUTANTS = [
     ),
     Mutant(
         "there is no clip",
-        "training/losses.py",
+        "maths/losses.py",
         "return th.min(advantages * ratio, advantages * th.clamp(ratio, 1 - clip_low, 1 + clip_high))",
         "return advantages * ratio",
         "tests/test_losses.py",
@@ -56,7 +56,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine's clip cuts the inside too",
-        "training/losses.py",
+        "maths/losses.py",
         "return np.where(unclipped <= clipped, unclipped, 0.0)",
         "return np.where(unclipped < clipped, unclipped, 0.0)",
         "tests/test_losses.py",
@@ -64,7 +64,7 @@ MUTANTS = [
     ),
     Mutant(
         "dual clip bounds nothing",
-        "training/losses.py",
+        "maths/losses.py",
         "return th.where(advantages < 0, th.max(surrogate, bound * advantages), surrogate)",
         "return surrogate",
         "tests/test_losses.py",
@@ -72,7 +72,7 @@ MUTANTS = [
     ),
     Mutant(
         "the value loss without its clip",
-        "training/losses.py",
+        "maths/losses.py",
         "return th.max((returns - values) ** 2, (returns - clipped) ** 2).mean()",
         "return th.min((returns - values) ** 2, (returns - clipped) ** 2).mean()",
         "tests/test_losses.py",
@@ -80,7 +80,7 @@ MUTANTS = [
     ),
     Mutant(
         "bounds per sample lose the lower one",
-        "training/losses.py",
+        "maths/losses.py",
         "advantages * th.clamp(ratio, lower, upper))",
         "advantages * th.clamp(ratio, max=upper))",
         "tests/test_losses.py",
@@ -88,7 +88,7 @@ MUTANTS = [
     ),
     Mutant(
         "SPO's penalty turns into a reward for bad actions",
-        "training/losses.py",
+        "maths/losses.py",
         "advantages.abs() * (ratio - 1) ** 2",
         "advantages * (ratio - 1) ** 2",
         "tests/test_losses.py",
@@ -96,7 +96,7 @@ MUTANTS = [
     ),
     Mutant(
         "PPO-RB's rollback is forgotten",
-        "training/losses.py",
+        "maths/losses.py",
         "th.where(advantages * (ratio - kink) > 0, rolled_back, ratio)",
         "th.where(advantages * (ratio - kink) > 0, kink, ratio)",
         "tests/test_losses.py",
@@ -104,7 +104,7 @@ MUTANTS = [
     ),
     Mutant(
         "PPO-RB's rollback starts on the wrong side",
-        "training/losses.py",
+        "maths/losses.py",
         "kink = 1 + epsilon * advantages.sign()",
         "kink = 1 - epsilon * advantages.sign()",
         "tests/test_losses.py",
@@ -112,7 +112,7 @@ MUTANTS = [
     ),
     Mutant(
         "TR-PPO's triggered samples keep their gradient",
-        "training/losses.py",
+        "maths/losses.py",
         "th.where(triggered, surrogate.detach(), surrogate)",
         "surrogate",
         "tests/test_losses.py",
@@ -120,7 +120,7 @@ MUTANTS = [
     ),
     Mutant(
         "the KL trigger does not ask for a gain",
-        "training/losses.py",
+        "maths/losses.py",
         "return (kl >= kl_delta) & (ratio * advantages > advantages)",
         "return kl >= kl_delta",
         "tests/test_losses.py",
@@ -128,7 +128,7 @@ MUTANTS = [
     ),
     Mutant(
         "the KL trigger fires below the limit",
-        "training/losses.py",
+        "maths/losses.py",
         "return (kl >= kl_delta) & (ratio * advantages > advantages)",
         "return (kl < kl_delta) & (ratio * advantages > advantages)",
         "tests/test_losses.py",
@@ -136,7 +136,7 @@ MUTANTS = [
     ),
     Mutant(
         "the discovered drift is not cut at zero",
-        "training/losses.py",
+        "maths/losses.py",
         "F.relu(good - alpha * th.tanh(good / alpha))",
         "good - alpha * th.tanh(good / alpha)",
         "tests/test_losses.py",
@@ -144,7 +144,7 @@ MUTANTS = [
     ),
     Mutant(
         "the discovered drift takes good actions for bad ones",
-        "training/losses.py",
+        "maths/losses.py",
         "    drift = th.where(\n        advantages >= 0,",
         "    drift = th.where(\n        advantages < 0,",
         "tests/test_losses.py",
@@ -153,21 +153,21 @@ MUTANTS = [
     # Divergences
     Mutant(
         "KL(new||old) in place of KL(old||new)",
-        "training/divergences.py",
+        "maths/divergences.py",
         "sb3_kl_divergence(old, new)",
         "sb3_kl_divergence(new, old)",
         "tests/test_divergences.py",
     ),
     Mutant(
         "the KL is that of one dimension",
-        "training/divergences.py",
+        "maths/divergences.py",
         "per_dimension.reshape(per_dimension.shape[0], -1).sum(dim=1)",
         "per_dimension.reshape(per_dimension.shape[0], -1).mean(dim=1)",
         "tests/test_divergences.py",
     ),
     Mutant(
         "k3 with the wrong sign",
-        "training/divergences.py",
+        "maths/divergences.py",
         "(ratio - 1) - log_ratio",
         "(ratio - 1) + log_ratio",
         "tests/test_divergences.py",
@@ -175,7 +175,7 @@ MUTANTS = [
     # Controllers
     Mutant(
         "a KL of zero raises the learning rate",
-        "training/controllers.py",
+        "maths/controllers.py",
         "elif 0 < kl < desired_kl / band:",
         "elif kl < desired_kl / band:",
         "tests/test_controllers.py",
@@ -183,35 +183,35 @@ MUTANTS = [
     ),
     Mutant(
         "the learning rate has no upper bound",
-        "training/controllers.py",
+        "maths/controllers.py",
         "return min(max(value, low), high)",
         "return max(value, low)",
         "tests/test_controllers.py",
     ),
     Mutant(
         "the penalty can vanish",
-        "training/controllers.py",
+        "maths/controllers.py",
         "return min(max(coef, low), high)",
         "return min(coef, high)",
         "tests/test_controllers.py",
     ),
     Mutant(
         "the penalty falls where it should rise",
-        "training/controllers.py",
+        "maths/controllers.py",
         "coef = coef * factor",
         "coef = coef / factor",
         "tests/test_controllers.py",
     ),
     Mutant(
         "the clip range grows where it should shrink",
-        "training/controllers.py",
+        "maths/controllers.py",
         "value = value / factor",
         "value = value * factor",
         "tests/test_controllers.py",
     ),
     Mutant(
         "there is no dead band",
-        "training/controllers.py",
+        "maths/controllers.py",
         "    if kl > band * desired_kl:\n        value",
         "    if kl > desired_kl:\n        value",
         "tests/test_controllers.py",
@@ -219,7 +219,7 @@ MUTANTS = [
     # Clip bounds
     Mutant(
         "bounds of several dimensions are those of one",
-        "training/clip_bounds.py",
+        "maths/clip_bounds.py",
         "np.exp(dimensions * np.interp(",
         "np.exp(np.interp(",
         "tests/test_clip_bounds.py",
@@ -227,7 +227,7 @@ MUTANTS = [
     ),
     Mutant(
         "the mean moves to the wrong side of the action",
-        "training/clip_bounds.py",
+        "maths/clip_bounds.py",
         "_largest(lambda a, t: log_ratio(a, t, +1))",
         "_largest(lambda a, t: log_ratio(a, t, -1))",
         "tests/test_clip_bounds.py",
@@ -235,7 +235,7 @@ MUTANTS = [
     ),
     Mutant(
         "the upper bound is the lower one turned over",
-        "training/clip_bounds.py",
+        "maths/clip_bounds.py",
         "return Bounds(lower, (1 - (1 - p) * lower_of_others) / p)",
         "return Bounds(lower, 1 / lower)",
         "tests/test_clip_bounds.py",
@@ -540,10 +540,8 @@ MUTANTS = [
     Mutant(
         "a stop takes its minibatch's step all the same",
         "training/update_loop.py",
-        '            self._ask_to_stop("before_step", stats)\n'
-        "            if self._is_over(stats):\n"
-        "                return\n",
-        '            self._ask_to_stop("before_step", stats)\n',
+        '                        if self._ends("before_step", update.stats):\n                            break\n',
+        '                        self._ends("before_step", update.stats)\n',
         "tests/test_update_loop.py",
         "ends_the_update_where",
     ),
@@ -565,15 +563,15 @@ MUTANTS = [
     ),
     Mutant(
         "gradients are not clipped",
-        "training/update_loop.py",
-        "clip_grad_norm_(self._old_policy.parameters, self.max_grad_norm)",
-        "clip_grad_norm_(self._old_policy.parameters, 1e9)",
+        "engines/torch_engine.py",
+        "clip_grad_norm_(self.old_policy.parameters, self._model.max_grad_norm)",
+        "clip_grad_norm_(self.old_policy.parameters, 1e9)",
         "tests/test_parity.py",
         "clip_ppo_is_ppo and (box or VecNormalize)",
     ),
     Mutant(
         "a gradient that is not finite reaches the parameters",
-        "training/update_loop.py",
+        "engines/torch_engine.py",
         "if not math.isfinite((norm + loss.detach()).item()):",
         "if False:",
         "tests/test_non_finite.py",
@@ -581,25 +579,23 @@ MUTANTS = [
     ),
     Mutant(
         "a rollout that is not finite is learned from",
-        "training/update_loop.py",
-        "            if not _all_finite(values):\n",
-        "            if False:\n",
+        "update_parts/finite.py",
+        "        if not all_finite(values):\n",
+        "        if False:\n",
         "tests/test_non_finite.py",
         "bad_entry",
     ),
     Mutant(
         "a refused update leaves its gradients behind",
-        "training/update_loop.py",
-        "                self.policy.optimizer.zero_grad()\n"
-        "                raise NonFiniteUpdateError(name, self._position(stats))",
-        "                self.policy.optimizer.step()\n"
-        "                raise NonFiniteUpdateError(name, self._position(stats))",
+        "engines/torch_engine.py",
+        "            policy.optimizer.zero_grad()\n            raise NonFiniteUpdateError(",
+        "            policy.optimizer.step()\n            raise NonFiniteUpdateError(",
         "tests/test_non_finite.py",
         "bad_gradient",
     ),
     Mutant(
         "the KL over the rollout is that of its beginning",
-        "training/update_loop.py",
+        "engines/rollout_data.py",
         "range(0, size, _MEASURE_CHUNK)",
         "range(0, min(size, _MEASURE_CHUNK), _MEASURE_CHUNK)",
         "tests/test_update_loop.py",
@@ -607,9 +603,9 @@ MUTANTS = [
     ),
     Mutant(
         "measuring draws a random number",
-        "training/update_loop.py",
-        "        for start in range(0, size, _MEASURE_CHUNK):",
-        "        np.random.rand()\n        for start in range(0, size, _MEASURE_CHUNK):",
+        "engines/rollout_data.py",
+        "    for start in range(0, size, _MEASURE_CHUNK):",
+        "    np.random.rand()\n    for start in range(0, size, _MEASURE_CHUNK):",
         "tests/test_parity.py",
         "clip_ppo_is_ppo and discrete",
     ),
@@ -623,7 +619,7 @@ MUTANTS = [
     ),
     Mutant(
         "the ratio is turned over",
-        "training/minibatch.py",
+        "update_parts/minibatch.py",
         "return self.log_prob - self.old_log_prob",
         "return self.old_log_prob - self.log_prob",
         "tests/test_parity.py",
@@ -631,7 +627,7 @@ MUTANTS = [
     ),
     Mutant(
         "the old policy follows the new one",
-        "training/snapshot.py",
+        "update_parts/snapshot.py",
         "self._old = [tensor.detach().clone() for tensor in self._live]",
         "self._old = [tensor.detach() for tensor in self._live]",
         "tests/test_update_loop.py",
@@ -639,7 +635,7 @@ MUTANTS = [
     ),
     Mutant(
         "the old policy computes in training mode",
-        "training/snapshot.py",
+        "update_parts/snapshot.py",
         "self._policy.train(False)",
         "self._policy.train(was_training)",
         "tests/test_update_loop.py",
@@ -647,7 +643,7 @@ MUTANTS = [
     ),
     Mutant(
         "the effective sample size is the mean ratio",
-        "training/statistics.py",
+        "update_parts/statistics.py",
         "ratio.sum() ** 2 / (np.square(ratio).sum() * len(ratio))",
         "ratio.sum() / len(ratio)",
         "tests/test_update_loop.py",
@@ -656,7 +652,7 @@ MUTANTS = [
     # The NumPy engine
     Mutant(
         "the engine's categorical gradient forgets the action taken",
-        "engines/heads.py",
+        "engines/kernels/discrete_heads.py",
         "        gradient.ravel()[self._taken] += log_prob_slope\n",
         "",
         "tests/test_engine_gradients.py",
@@ -664,7 +660,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine punishes the entropy",
-        "engines/heads.py",
+        "engines/kernels/discrete_heads.py",
         "gradient -= entropy_slope * probs * (self._log_probs + entropy)",
         "gradient += entropy_slope * probs * (self._log_probs + entropy)",
         "tests/test_engine_gradients.py",
@@ -672,7 +668,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine's entropy of a Gaussian counts one sample",
-        "engines/heads.py",
+        "engines/kernels/gaussian_head.py",
         "self._log_std_gradient += entropy_slope * len(z)",
         "self._log_std_gradient += entropy_slope",
         "tests/test_engine_gradients.py",
@@ -680,7 +676,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine's KL gradient forgets the mean",
-        "engines/heads.py",
+        "engines/kernels/gaussian_head.py",
         "spread = (old.std * inverse_std) ** 2 + scaled**2",
         "spread = (old.std * inverse_std) ** 2 + 0 * scaled",
         "tests/test_engine_gradients.py",
@@ -688,7 +684,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine's KL is that of new to old",
-        "engines/heads.py",
+        "engines/kernels/discrete_heads.py",
         "gradient += kl_slope[:, None] * (probs - _sigmoid(old.outputs))",
         "gradient += kl_slope[:, None] * (_sigmoid(old.outputs) - probs)",
         "tests/test_engine_gradients.py",
@@ -696,7 +692,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine normalises one sample",
-        "engines/numpy_engine.py",
+        "engines/array_update.py",
         "_standardised(tail[None])[0] if len(tail) > 1 else tail",
         "_standardised(tail[None])[0]",
         "tests/test_update_loop.py",
@@ -704,7 +700,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine does not clip gradients",
-        "engines/numpy_engine.py",
+        "engines/array_update.py",
         "min(1.0, model.max_grad_norm / (norm + 1e-6))",
         "1.0",
         "tests/test_engine.py",
@@ -712,7 +708,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine's Adam is not corrected for its start",
-        "engines/adam.py",
+        "engines/kernels/adam.py",
         "second_correction = math.sqrt(1 - beta2**group.steps)",
         "second_correction = 1.0",
         "tests/test_engine.py",
@@ -736,7 +732,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine's ReLU lets negative slopes through",
-        "engines/activations.py",
+        "engines/kernels/activations.py",
         "np.multiply(gradient, z > 0.0, out=gradient)",
         "np.multiply(gradient, z > -1.0, out=gradient)",
         "tests/test_engine_gradients.py",
@@ -753,7 +749,7 @@ MUTANTS = [
     ),
     Mutant(
         "the KL of masked actions is that of new to old",
-        "training/divergences.py",
+        "maths/divergences.py",
         "zip(old.distributions, new.distributions, strict=True)",
         "zip(new.distributions, old.distributions, strict=True)",
         "tests/families/test_families_masks_and_padding.py",

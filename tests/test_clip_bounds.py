@@ -10,14 +10,14 @@ from scipy.special import rel_entr
 from torch.distributions import Bernoulli
 from torch.distributions import kl_divergence as torch_kl
 
-from sb3_ppo_variants.training.clip_bounds import (
+from sb3_ppo_variants.maths.clip_bounds import (
     Bounds,
     categorical_bounds,
     categorical_kl_delta,
     gaussian_bounds,
     gaussian_kl_delta,
 )
-from sb3_ppo_variants.training.losses import bounded_surrogate
+from sb3_ppo_variants.maths.losses import bounded_surrogate
 
 PROBABILITIES = np.concatenate([np.logspace(-6, -0.31, 60), 1 - np.logspace(-6, -0.31, 60)])
 

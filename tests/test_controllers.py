@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sb3_ppo_variants.training.controllers import steer_penalty, steer_step_size
+from sb3_ppo_variants.maths.controllers import steer_penalty, steer_step_size
 
 # The rule of the KL-adaptive learning rate: factor 1.5, dead band 2, within [1e-5, 1e-2]
 RATE = {"desired_kl": 0.01, "factor": 1.5, "band": 2.0, "low": 1e-5, "high": 1e-2}

@@ -17,7 +17,7 @@ from stable_baselines3.common.distributions import (
 )
 from torch.distributions import StudentT
 
-from sb3_ppo_variants.training.divergences import has_analytic_kl, k3, kl_divergence
+from sb3_ppo_variants.maths.divergences import has_analytic_kl, k3, kl_divergence
 
 
 def categorical(*rows: list[float]) -> Distribution:

@@ -15,8 +15,9 @@ from stable_baselines3.common.monitor import load_results
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ppo_variants import AdaptiveClipPPO, ClipPPO, KLStopPPO, NonFiniteUpdateError, TrustRegionPPO, UpdateLoop
-from sb3_ppo_variants.engines.adam import Adam
-from sb3_ppo_variants.engines.layout import ParameterGroup
+from sb3_ppo_variants.engines.array_engine import ArrayEngine
+from sb3_ppo_variants.engines.kernels.adam import Adam
+from sb3_ppo_variants.engines.kernels.layout import ParameterGroup
 from sb3_ppo_variants.registry import VARIANTS
 from sb3_ppo_variants.testing import check_variant
 
@@ -137,17 +138,21 @@ def test_torch_and_numpy_hold_the_same_memory_after_training_loading_and_setting
 
 
 def groups_of(model: UpdateLoop) -> list[ParameterGroup]:
-    engine = model._choose_engine()
-    assert engine is not None
+    engine = engine_of(model)
     engine.bind()
-    return [engine._actor_group, engine._critic_group]
+    return [engine.kernels.actor_group, engine.kernels.critic_group]
+
+
+def engine_of(model: UpdateLoop) -> ArrayEngine:
+    engine = model._choose_engine()
+    assert isinstance(engine, ArrayEngine)
+    return engine
 
 
 def assert_shared(model: UpdateLoop) -> None:
-    engine = model._numpy_engine
-    assert engine is not None
+    kernels = engine_of(model).kernels
     parameters = set()
-    for group in (engine._actor_group, engine._critic_group):
+    for group in (kernels.actor_group, kernels.critic_group):
         for parameter in group.parameters:
             assert parameter.data_ptr() == group.value(parameter).ctypes.data
             state = model.policy.optimizer.state[parameter]
@@ -162,13 +167,12 @@ def test_set_parameters_reaches_the_next_action() -> None:
     model = make(ClipPPO, "Pendulum-v1", engine="numpy").learn(256)
     other = make(ClipPPO, "Pendulum-v1", engine="torch", seed=9).learn(256)
     model.set_parameters(other.get_parameters())
-    engine = model._choose_engine()
-    assert engine is not None
+    kernels = engine_of(model).kernels
     observations = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
     with th.no_grad():
         expected = other.policy.predict_values(th.as_tensor(observations)).flatten()
-    np.testing.assert_allclose(engine.values(observations), expected, rtol=1e-5)
-    assert engine._actor_group.steps == int(next(iter(other.policy.optimizer.state.values()))["step"].item()), (
+    np.testing.assert_allclose(kernels.values(observations), expected, rtol=1e-5)
+    assert kernels.actor_group.steps == int(next(iter(other.policy.optimizer.state.values()))["step"].item()), (
         "Adam's step count must come along"
     )
 

@@ -12,11 +12,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 from sb3_ppo_variants import ClipPPO, TrulyPPO
-from sb3_ppo_variants.engines.activations import activation_of
-from sb3_ppo_variants.engines.layout import Shared
+from sb3_ppo_variants.engines.array_engine import ArrayEngine
+from sb3_ppo_variants.engines.kernels.activations import activation_of
+from sb3_ppo_variants.engines.kernels.layout import Shared
 from sb3_ppo_variants.registry import VARIANTS
-from sb3_ppo_variants.training.snapshot import PolicySnapshot
 from sb3_ppo_variants.training.update_loop import UpdateLoop
+from sb3_ppo_variants.update_parts.snapshot import PolicySnapshot
 
 SPACES: dict[str, spaces.Space[Any]] = {
     "Discrete": spaces.Discrete(5),
@@ -59,18 +60,18 @@ def make_model(cls: type[UpdateLoop], action_space: spaces.Space[Any], **kwargs:
 
 def gradients_of_engine(model: UpdateLoop, indices: np.ndarray) -> dict[str, np.ndarray]:
     engine = model._choose_engine()
-    assert engine is not None
-    assert engine.dtype == np.float64
-    stats = engine.begin_update()
-    model._old_policy = PolicySnapshot(model.policy)
+    assert isinstance(engine, ArrayEngine)
+    kernels = engine.kernels
+    assert kernels.dtype == np.float64
+    model._update = update = engine.begin_update(PolicySnapshot(model.policy))
     perturb(model)
-    engine.start_epoch(stats, indices)
-    rows = slice(0, len(indices))
+    update.start_epoch(0, indices)
     model.policy.optimizer.param_groups[0]["lr"] = 0.0
     th.manual_seed(11)
-    engine.step(engine.evaluate(rows), rows, stats)
-    groups = [(engine._actor_group, p) for p in engine._actor_group.parameters]
-    groups += [(engine._critic_group, p) for p in engine._critic_group.parameters]
+    update.evaluate(slice(0, len(indices)))
+    update.step()
+    groups = [(kernels.actor_group, p) for p in kernels.actor_group.parameters]
+    groups += [(kernels.critic_group, p) for p in kernels.critic_group.parameters]
     names = {id(parameter): name for name, parameter in model.policy.named_parameters()}
     return {names[id(parameter)]: group.gradient(parameter).copy() for group, parameter in groups}
 

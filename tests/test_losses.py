@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch as th
 
-from sb3_ppo_variants.training import losses
+from sb3_ppo_variants.maths import losses
 
 Objective = Callable[[th.Tensor, th.Tensor, th.Tensor], th.Tensor]  # of log r, r, A
 Slope = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]

@@ -19,7 +19,7 @@ from torch import nn
 from sb3_ppo_variants import AdaptiveClipPPO, ClipPPO, KLStopPPO, TrustRegionPPO
 from sb3_ppo_variants.registry import VARIANTS
 from sb3_ppo_variants.testing import BOX, DICT, DISCRETE, IMAGE, MULTI_BINARY, MULTI_DISCRETE, VECTOR, make_env
-from sb3_ppo_variants.training.statistics import RolloutMeasurement
+from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 

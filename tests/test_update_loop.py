@@ -19,12 +19,12 @@ from torch import nn
 from torch.distributions import StudentT
 
 from sb3_ppo_variants import ClipPPO, TrustRegionPPO, UpdateLoop
+from sb3_ppo_variants.engines.batched_adam import batched_adam
+from sb3_ppo_variants.engines.quick_checks import quick_checks
 from sb3_ppo_variants.registry import VARIANTS
 from sb3_ppo_variants.testing import BOX, DISCRETE, MULTI_BINARY, MULTI_DISCRETE, VECTOR, make_env
-from sb3_ppo_variants.training.batched_adam import batched_adam
-from sb3_ppo_variants.training.minibatch import MiniBatch
-from sb3_ppo_variants.training.quick_checks import quick_checks
-from sb3_ppo_variants.training.snapshot import PolicySnapshot
+from sb3_ppo_variants.update_parts.minibatch import MiniBatch
+from sb3_ppo_variants.update_parts.snapshot import PolicySnapshot
 
 SMALL: dict[str, Any] = {"n_steps": 64, "batch_size": 32, "n_epochs": 2, "seed": 3, "device": "cpu"}
 
@@ -176,11 +176,11 @@ def test_a_variant_that_did_not_ask_has_no_old_distribution() -> None:
 
 def test_the_old_policy_is_let_go_after_the_update() -> None:
     model = learned(ClipPPO)
-    assert model._old_policy is None
+    assert model._update is None
     model._should_stop = lambda *_: 1 / 0
     with pytest.raises(ZeroDivisionError):
         model.learn(64)
-    assert model._old_policy is None
+    assert model._update is None
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -274,8 +274,9 @@ def test_the_zero_gradient_fraction_counts_samples_that_no_longer_pull(surrogate
         def _surrogate(self, batch: Any) -> Any:
             return surrogate(batch)
 
-        def _check_rollout(self) -> None:  # half of the advantages positive
+        def train(self) -> None:  # half of the advantages positive
             self.rollout_buffer.advantages[:] = np.where(np.arange(64) % 2 == 0, 1.0, -1.0)[:, None]
+            super().train()
 
     assert learned(Custom).logger.name_to_value["train/zero_gradient_fraction"] == fraction
 

@@ -12,7 +12,7 @@ from torch.distributions import Normal
 
 from sb3_ppo_variants import RPO
 from sb3_ppo_variants.testing import BOX, DISCRETE, MULTI_BINARY, MULTI_DISCRETE, VECTOR, make_env
-from sb3_ppo_variants.training.minibatch import MiniBatch
+from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 
 CONTINUOUS = ["box", "dense extractor, shared", "state-dependent noise, value clip", "VecNormalize"]
 

@@ -26,7 +26,7 @@ def test_epsilon_follows_the_schedule_of_the_clip_range(monkeypatch: pytest.Monk
         seen.append(epsilon)
         return ratio * advantages
 
-    monkeypatch.setattr("sb3_ppo_variants.training.losses.simple_policy_surrogate", record)
+    monkeypatch.setattr("sb3_ppo_variants.maths.losses.simple_policy_surrogate", record)
     model = SPO(
         "MlpPolicy",
         make_env(VECTOR, BOX),

@@ -13,9 +13,9 @@ from torch.distributions import Bernoulli, Normal
 from torch.distributions import kl_divergence as torch_kl
 
 from sb3_ppo_variants import TRGPPO
-from sb3_ppo_variants.engines.array_batch import ArrayBatch
 from sb3_ppo_variants.testing import BOX, DISCRETE, MULTI_BINARY, MULTI_DISCRETE, VECTOR, make_env
-from sb3_ppo_variants.training.minibatch import MiniBatch
+from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
+from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 
 ACTIONS = {"box": BOX, "discrete": DISCRETE, "multi-discrete": MULTI_DISCRETE, "multi-binary": MULTI_BINARY}
 

@@ -10,9 +10,9 @@ from helpers import SETTINGS, assert_same_run, train
 from stable_baselines3 import PPO
 
 from sb3_ppo_variants import KLPenaltyPPO, TrulyPPO
-from sb3_ppo_variants.engines.array_batch import ArrayBatch
 from sb3_ppo_variants.testing import BOX, VECTOR, make_env
-from sb3_ppo_variants.training.minibatch import MiniBatch
+from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
+from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 
 SAMPLE = ["discrete", "box", "dict, multi-discrete", "state-dependent noise, value clip"]
 

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorObservationWrapper
 from gymnasium.wrappers import ClipReward, TimeLimit
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
@@ -20,6 +21,7 @@ from vector_envs import OBSERVATIONS, Clocks, Gates, SayingGates, Walk, assert_s
 
 from sb3_ppo_variants import ClipPPO, MaskableClipPPO, MaskableRecurrentClipPPO
 from sb3_ppo_variants.evaluation import MaskedEvalCallback, evaluate_policy
+from sb3_ppo_variants.experiment import Experiment
 from sb3_ppo_variants.vec_env import GymVectorEnv
 
 MODES = [mode.value for mode in AutoresetMode]
@@ -291,8 +293,6 @@ def test_an_environment_whose_steps_are_lost_on_resets_is_refused(resets: str) -
 
 
 def test_a_cart_pole_with_more_state_than_is_known_is_refused() -> None:
-    from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
-
     class Windy(CartPoleVectorEnv):
         pass
 
@@ -529,3 +529,85 @@ def test_options_for_each_need_sub_environments() -> None:
     env.set_options([{"start": 1.0}, {}, {}])
     with pytest.raises(ValueError, match="one dict"):
         env.reset()
+
+
+# In zoo entries -----------------------------------------------------------------------------------------------------
+
+
+def entry(vec_env: Any, env_id: str = "CartPole-v1", **more: Any) -> Experiment:
+    return Experiment("clip_ppo", env_id, {"policy": "MlpPolicy", "n_envs": 2, "vec_env": vec_env, **more})
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"vectorization_mode": "sync", "vector_kwargs": {"autoreset_mode": "Disabled"}}]
+)
+def test_an_entry_with_vec_env_has_the_same_environments(arguments: dict[str, Any]) -> None:
+    more = {
+        "env_wrapper": {"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 10}},
+        "env_kwargs": {"g": 5.0},
+        "normalize": True,
+        "frame_stack": 2,
+    }
+    ours = entry({"gymnasium": arguments}, "Pendulum-v1", **more).make_env(seed=3)
+    theirs = entry(None, "Pendulum-v1", **more).make_env(seed=3)
+    assert isinstance(ours.unwrapped, GymVectorEnv)
+    assert assert_same_steps(ours, theirs, 30)
+
+
+@pytest.mark.parametrize(
+    ("vec_env", "env_id", "kind"),
+    [
+        ("gymnasium", "CartPole-v1", CartPoleVectorEnv),
+        ("gymnasium", "Pendulum-v1", SyncVectorEnv),
+        ({"gymnasium": {"vectorization_mode": "sync"}}, "CartPole-v1", SyncVectorEnv),
+        ({"gymnasium": {"vectorization_mode": "async"}}, "CartPole-v1", AsyncVectorEnv),
+    ],
+)
+def test_the_kind_of_vector_environment_is_gymnasiums_unless_given(vec_env: Any, env_id: str, kind: type) -> None:
+    env = entry(vec_env, env_id).make_env(n_envs=3)
+    assert isinstance(env, GymVectorEnv)
+    assert type(env.env.unwrapped) is kind
+    assert env.num_envs == 3
+    env.close()
+
+
+def test_env_kwargs_reach_the_environments_own_vectors() -> None:
+    env: Any = entry("gymnasium", env_kwargs={"sutton_barto_reward": True}).make_env()
+    env.reset()
+    assert env.step(np.array([0, 1]))[1].tolist() == [0, 0]
+
+
+def test_a_model_of_an_entry_with_vec_env_learns() -> None:
+    model = ClipPPO.from_zoo("CartPole-v1", vec_env="gymnasium", n_envs=2, n_steps=16, batch_size=32, seed=1)
+    model.learn(32)
+    assert isinstance(model.get_env(), GymVectorEnv)
+
+
+@pytest.mark.parametrize(
+    ("vec_env", "message"),
+    [
+        ("gym", "vec_env in .* must be gymnasium"),
+        ({"gym": {}}, "vec_env in .* must be gymnasium"),
+        ({"gymnasium": "sync"}, "vec_env in .* must be gymnasium"),
+        ({"gymnasium": {"mode": "sync"}}, "Unknown key 'mode' in vec_env in"),
+        ({"gymnasium": {"vectorization_mode": "parallel"}}, "it is sync, async or vector_entry_point"),
+        (
+            {"gymnasium": {"vector_kwargs": {"copies": 1}, "vectorization_mode": "sync"}},
+            "Unknown key 'copies' in vec_env in",
+        ),
+        ({"gymnasium": {"vector_kwargs": [1], "vectorization_mode": "sync"}}, "must be a mapping"),
+        ({"gymnasium": {"vector_kwargs": {"autoreset_mode": "never"}, "vectorization_mode": "sync"}}, "NextStep"),
+        ({"gymnasium": {"vector_kwargs": {"copy": False}}}, "takes neither env_wrapper nor"),
+    ],
+)
+def test_a_vec_env_that_makes_no_sense_is_refused(vec_env: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        entry(vec_env)
+
+
+@pytest.mark.parametrize(
+    "more", [{"env_wrapper": "gymnasium.wrappers.TimeAwareObservation"}, {"env_id": "Pendulum-v1"}]
+)
+def test_a_vector_entry_point_that_there_is_not_is_refused(more: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="it needs one"):
+        entry({"gymnasium": {"vectorization_mode": "vector_entry_point"}}, **more)

@@ -1,1 +1,1 @@
-"""The NumPy engine: fast rollouts and updates for plain MLP policies on the CPU."""
+"""The engines: what collects rollouts and steps through minibatches for the loop, in PyTorch or on arrays."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from sb3_ppo_variants.engines.array_batch import ArrayBatch, FloatArray
-from sb3_ppo_variants.training import divergences
-from sb3_ppo_variants.training.statistics import Losses, UpdateStatistics
+from sb3_ppo_variants.maths import divergences
+from sb3_ppo_variants.maths.arrays import FloatArray
+from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
+from sb3_ppo_variants.update_parts.statistics import Losses, UpdateStatistics
 
 
 @dataclass

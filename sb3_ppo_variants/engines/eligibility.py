@@ -1,29 +1,19 @@
-"""Which models the NumPy engine can run: those whose every part it knows by its exact type."""
+"""Which models array engines can run: those whose every part they know by its exact type."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.distributions import (
-    BernoulliDistribution,
-    CategoricalDistribution,
-    DiagGaussianDistribution,
-    MultiCategoricalDistribution,
-)
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from torch import nn
 
-from sb3_ppo_variants.engines.activations import activation_of
-from sb3_ppo_variants.training.batched_adam import PLAIN_SETTINGS
-
-if TYPE_CHECKING:
-    from sb3_ppo_variants.training.update_loop import UpdateLoop
-
-_HEADS = (CategoricalDistribution, DiagGaussianDistribution, MultiCategoricalDistribution, BernoulliDistribution)
+from sb3_ppo_variants.engines.batched_adam import PLAIN_SETTINGS
+from sb3_ppo_variants.engines.engine import Trainable
+from sb3_ppo_variants.engines.kernels.activations import activation_of
+from sb3_ppo_variants.engines.kernels.heads import KNOWN
 
 # A hook and its twin on arrays: overriding one without the other would train something else than it says
 _TWINS = (
@@ -32,11 +22,11 @@ _TWINS = (
     ("_value_loss", "_value_loss_slope"),
     ("_minibatch", "_mean_noise"),
 )
-_TORCH_ONLY = ("_evaluate", "_losses", "_step", "_run_epoch", "_normalised")
+_TORCH_ONLY = ("_evaluate", "_losses", "_normalised")
 
 
-def why_not_numpy(model: "UpdateLoop") -> str | None:
-    """Return why the NumPy engine cannot run a model, or None if it can.
+def why_no_arrays(model: Trainable) -> str | None:
+    """Return why no array engine can run a model, or None if one can that has kernels for its policy.
 
     Exact types throughout: a subclass may compute anything.
 
@@ -45,7 +35,7 @@ def why_not_numpy(model: "UpdateLoop") -> str | None:
     return next(_reasons(model), None)
 
 
-def _reasons(model: "UpdateLoop") -> Iterator[str]:
+def _reasons(model: Trainable) -> Iterator[str]:
     yield from _algorithm_reasons(type(model))
     if model.device.type != "cpu":
         yield f"the device is {model.device}, not the CPU"
@@ -56,26 +46,25 @@ def _reasons(model: "UpdateLoop") -> Iterator[str]:
         yield from _optimizer_reasons(model.policy)
 
 
-def _algorithm_reasons(cls: type["UpdateLoop"]) -> Iterator[str]:
-    from sb3_ppo_variants.training.update_loop import UpdateLoop  # imports this module
-
+def _algorithm_reasons(cls: type) -> Iterator[str]:
     for hook, twin in _TWINS:
-        if _owner(cls, hook) is not _owner(cls, twin):
+        if _owners(cls, hook)[0] is not _owners(cls, twin)[0]:
             yield f"{cls.__name__} overrides {hook} without its array form {twin}"
     for method in _TORCH_ONLY:
-        if _owner(cls, method) is not UpdateLoop:
+        if len(_owners(cls, method)) > 1:
             yield f"{cls.__name__} overrides {method}, which only the PyTorch engine calls"
 
 
-def _owner(cls: type, attribute: str) -> type | None:
-    return next((parent for parent in cls.__mro__ if attribute in vars(parent)), None)
+def _owners(cls: type, attribute: str) -> list[type]:
+    """Return the classes that define an attribute, the one that rules first, the loop itself last."""
+    return [parent for parent in cls.__mro__ if attribute in vars(parent)]
 
 
 def _policy_reasons(policy: ActorCriticPolicy) -> Iterator[str]:
     if type(policy) is not ActorCriticPolicy:
         yield f"the policy is a {type(policy).__name__}, not SB3's MlpPolicy"
         return
-    if type(policy.action_dist) not in _HEADS:
+    if type(policy.action_dist) not in KNOWN:
         yield f"the action distribution is a {type(policy.action_dist).__name__}"
     space = policy.observation_space
     if not isinstance(space, spaces.Box) or (policy.normalize_images and is_image_space(space)):

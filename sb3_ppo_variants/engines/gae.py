@@ -3,7 +3,7 @@
 import numpy as np
 from stable_baselines3.common.buffers import RolloutBuffer
 
-from sb3_ppo_variants.engines.array_batch import FloatArray
+from sb3_ppo_variants.maths.arrays import FloatArray
 
 
 def compute_returns_and_advantage(buffer: RolloutBuffer, last_values: FloatArray, dones: FloatArray) -> None:

@@ -1,7 +1,7 @@
-"""Rollout collection of the NumPy engine: SB3's loop with the policy's part in arrays."""
+"""Rollout collection of the array engine: SB3's loop with the policy's part in kernels."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -10,18 +10,18 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_ppo_variants.engines.array_batch import FloatArray
+from sb3_ppo_variants.engines.engine import Trainable
 from sb3_ppo_variants.engines.gae import compute_returns_and_advantage
-from sb3_ppo_variants.engines.numpy_engine import NumpyEngine
-from sb3_ppo_variants.training.errors import NonFiniteUpdateError
-
-if TYPE_CHECKING:
-    from sb3_ppo_variants.training.update_loop import UpdateLoop
+from sb3_ppo_variants.engines.kernels.kernels import Kernels
+from sb3_ppo_variants.engines.rollout_data import rows_of_numbers
+from sb3_ppo_variants.maths.arrays import FloatArray
+from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
+from sb3_ppo_variants.update_parts.finite import in_the_rollout
 
 
 def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kept recognisable
-    self: "UpdateLoop",
-    engine: NumpyEngine,
+    self: Trainable,
+    kernels: Kernels,
     env: VecEnv,
     callback: BaseCallback,
     rollout_buffer: RolloutBuffer,
@@ -32,7 +32,7 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     The first parameter is called ``self`` because callbacks read ``locals["self"]``.
 
     :param self: the model
-    :param engine: its engine
+    :param kernels: its arithmetic
     :param env: the training environment
     :param callback: called at each step and at the beginning and end of the rollout
     :param rollout_buffer: the buffer to fill
@@ -41,7 +41,7 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     :raises NonFiniteUpdateError: if an observation or the policy's outputs are not finite
     """
     self.policy.set_training_mode(False)
-    engine.bind()
+    kernels.bind()
     rollout_buffer.reset()
     callback.on_rollout_start()
     bounds = None
@@ -52,13 +52,13 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     n_steps = 0
     observations = _vectors(self._last_obs)
     while n_steps < n_rollout_steps:
-        flat_actions, value_array, log_prob_array = engine.act(observations)
+        flat_actions, value_array, log_prob_array = kernels.act(rows_of_numbers(observations, kernels.dtype))
         # Callbacks know them as tensors, in SB3's names
         values, log_probs, obs_tensor = map(th.from_numpy, (value_array, log_prob_array, observations))
         # Before the environment sees such an action; an infinite mean leaves the log-probability finite
         if not math.isfinite(log_prob_array.sum() + flat_actions.sum()):
             cause = "log-prob" if np.isfinite(observations).all() else "observation"
-            raise NonFiniteUpdateError(cause, f"while collecting the rollout after {self.num_timesteps} timesteps")
+            raise NonFiniteUpdateError(cause, in_the_rollout(self.num_timesteps))
         actions = flat_actions.reshape(action_shape)
         clipped_actions = actions if bounds is None else np.clip(actions, *bounds)
 
@@ -73,7 +73,7 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
         for idx, done in enumerate(dones.tolist()):
             info = infos[idx]
             if done and info.get("terminal_observation") is not None and info.get("TimeLimit.truncated", False):
-                terminal_value = engine.values(info["terminal_observation"][None])[0]
+                terminal_value = kernels.values(rows_of_numbers(info["terminal_observation"][None], kernels.dtype))[0]
                 rewards[idx] += self.gamma * terminal_value
 
         rollout_buffer.observations[n_steps] = observations
@@ -88,7 +88,8 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
         self._last_episode_starts = dones
 
     rollout_buffer.full = True
-    compute_returns_and_advantage(rollout_buffer, engine.values(observations), dones)
+    last_values = kernels.values(rows_of_numbers(observations, kernels.dtype))
+    compute_returns_and_advantage(rollout_buffer, last_values, dones)
     callback.update_locals(locals())
     callback.on_rollout_end()
     return True

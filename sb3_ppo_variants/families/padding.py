@@ -12,7 +12,7 @@ from stable_baselines3.common.distributions import (
     StateDependentNoiseDistribution,
 )
 
-from sb3_ppo_variants.training.minibatch import MiniBatch
+from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 
 
 def without_padding(batch: MiniBatch, is_real: th.Tensor) -> MiniBatch:

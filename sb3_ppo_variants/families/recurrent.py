@@ -20,9 +20,9 @@ from typing_extensions import Unpack
 
 from sb3_ppo_variants.families.family import Family
 from sb3_ppo_variants.families.padding import without_padding
-from sb3_ppo_variants.training import losses
-from sb3_ppo_variants.training.minibatch import MiniBatch
+from sb3_ppo_variants.maths import losses
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 
 _MEASURE_CHUNK = 1024  # samples per forward pass over the whole rollout, if no sequence is longer
 

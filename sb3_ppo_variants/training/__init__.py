@@ -1,1 +1,1 @@
-"""The shared training loop and its pure parts: minibatch, losses, divergences, controllers."""
+"""The shared training loop, and what belongs to it: SB3's seams, checks of arguments, logs."""

@@ -6,13 +6,14 @@ import torch as th
 from stable_baselines3 import PPO
 from typing_extensions import Unpack
 
-from sb3_ppo_variants.engines.array_batch import ArrayBatch, FloatArray
+from sb3_ppo_variants.maths import losses
+from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.search_space import Choice, FloatRange, SearchSpace
-from sb3_ppo_variants.training import losses
 from sb3_ppo_variants.training.checks import check_choice, check_number
-from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
 from sb3_ppo_variants.training.update_loop import UpdateLoop
+from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
+from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 
 
 class Clip(UpdateLoop):
@@ -41,6 +42,7 @@ class Clip(UpdateLoop):
     Dual clip: Ye et al. 2020 (1912.09729). Value clip "max": OpenAI baselines' PPO2.
     """
 
+    zoo_config: ClassVar[str] = "clip_ppo"
     limits_step_by: ClassVar[str] = "clipped ratio"
     own_search_space: ClassVar[SearchSpace] = {
         "clip_range": FloatRange(0.1, 0.4),

@@ -6,13 +6,14 @@ import torch as th
 from stable_baselines3 import PPO
 from typing_extensions import Unpack
 
-from sb3_ppo_variants.engines.array_batch import ArrayBatch, FloatArray
+from sb3_ppo_variants.maths import losses
+from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
-from sb3_ppo_variants.training import losses
 from sb3_ppo_variants.training.checks import check_number
-from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
 from sb3_ppo_variants.training.update_loop import UpdateLoop
+from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
+from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 
 
 class Discovered(UpdateLoop):
@@ -41,6 +42,7 @@ class Discovered(UpdateLoop):
     Source: Lu et al. 2022 (2210.05639), "Discovered Policy Optimisation".
     """
 
+    zoo_config: ClassVar[str] = "discovered_ppo"
     limits_step_by: ClassVar[str] = "discovered drift function"
     own_search_space: ClassVar[SearchSpace] = {
         "drift_alpha": FloatRange(0.5, 8.0, log=True),

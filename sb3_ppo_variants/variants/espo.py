@@ -6,14 +6,15 @@ import torch as th
 from stable_baselines3 import PPO
 from typing_extensions import Unpack
 
-from sb3_ppo_variants.engines.array_batch import ArrayBatch, FloatArray
+from sb3_ppo_variants.maths import losses
+from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
-from sb3_ppo_variants.training import losses
 from sb3_ppo_variants.training.checks import check_number
-from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
-from sb3_ppo_variants.training.statistics import UpdateStatistics
 from sb3_ppo_variants.training.update_loop import StopPoint, UpdateLoop
+from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
+from sb3_ppo_variants.update_parts.minibatch import MiniBatch
+from sb3_ppo_variants.update_parts.statistics import UpdateStatistics
 
 
 class RatioDeviationStop(UpdateLoop):
@@ -45,6 +46,7 @@ class RatioDeviationStop(UpdateLoop):
     Source: Sun et al. 2022 (2202.00079), "You May Not Need Ratio Clipping in PPO".
     """
 
+    zoo_config: ClassVar[str] = "espo"
     limits_step_by: ClassVar[str] = "early stop on mean ratio deviation"
     own_search_space: ClassVar[SearchSpace] = {"max_ratio_deviation": FloatRange(0.05, 0.5, log=True)}
 

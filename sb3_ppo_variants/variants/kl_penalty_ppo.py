@@ -7,15 +7,16 @@ import torch as th
 from stable_baselines3 import PPO
 from typing_extensions import Unpack
 
-from sb3_ppo_variants.engines.array_batch import ArrayBatch, FloatArray
+from sb3_ppo_variants.maths import losses
+from sb3_ppo_variants.maths.arrays import FloatArray
+from sb3_ppo_variants.maths.controllers import steer_penalty
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
-from sb3_ppo_variants.training import losses
 from sb3_ppo_variants.training.checks import check_number
-from sb3_ppo_variants.training.controllers import steer_penalty
-from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
-from sb3_ppo_variants.training.statistics import RolloutMeasurement
 from sb3_ppo_variants.training.update_loop import UpdateLoop
+from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
+from sb3_ppo_variants.update_parts.minibatch import MiniBatch
+from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement
 
 
 class KLPenalty(UpdateLoop):
@@ -53,6 +54,7 @@ class KLPenalty(UpdateLoop):
     Source: Schulman et al. 2017 (1707.06347), sec. 4.
     """
 
+    zoo_config: ClassVar[str] = "kl_penalty_ppo"
     limits_step_by: ClassVar[str] = "KL penalty with adaptive coefficient"
     own_search_space: ClassVar[SearchSpace] = {
         "kl_coef": FloatRange(0.03, 10.0, log=True),

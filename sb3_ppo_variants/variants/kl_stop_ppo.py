@@ -8,8 +8,8 @@ from typing_extensions import Unpack
 from sb3_ppo_variants.search_space import Choice, FloatRange, SearchSpace
 from sb3_ppo_variants.training.checks import check_choice, check_number
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
-from sb3_ppo_variants.training.statistics import UpdateStatistics
 from sb3_ppo_variants.training.update_loop import StopPoint, UpdateLoop
+from sb3_ppo_variants.update_parts.statistics import UpdateStatistics
 
 
 class KLStop(UpdateLoop):
@@ -45,6 +45,7 @@ class KLStop(UpdateLoop):
     "Approximating KL Divergence" (2020) for k3.
     """
 
+    zoo_config: ClassVar[str] = "kl_stop_ppo"
     limits_step_by: ClassVar[str] = "early stop on KL"
     own_search_space: ClassVar[SearchSpace] = {
         "clip_range": FloatRange(0.1, 0.4),

@@ -13,9 +13,9 @@ from typing_extensions import Unpack
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
 from sb3_ppo_variants.training.checks import check_number
 from sb3_ppo_variants.training.gaussian import check_gaussian, normal_of
-from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
 from sb3_ppo_variants.training.update_loop import UpdateLoop
+from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 
 
 class RobustPolicyOptimization(UpdateLoop):
@@ -43,6 +43,7 @@ class RobustPolicyOptimization(UpdateLoop):
     Source: Rahman and Xue 2022 (2212.07536), "Robust Policy Optimization in Deep Reinforcement Learning".
     """
 
+    zoo_config: ClassVar[str] = "rpo"
     limits_step_by: ClassVar[str] = "clipped ratio with a randomly shifted mean"
     own_search_space: ClassVar[SearchSpace] = {
         "clip_range": FloatRange(0.1, 0.4),

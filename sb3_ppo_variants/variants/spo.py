@@ -5,11 +5,12 @@ from typing import ClassVar
 import torch as th
 from stable_baselines3 import PPO
 
-from sb3_ppo_variants.engines.array_batch import ArrayBatch, FloatArray
+from sb3_ppo_variants.maths import losses
+from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
-from sb3_ppo_variants.training import losses
-from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.update_loop import UpdateLoop
+from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
+from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 
 # Linear schedules end at 0, or just below it, where the penalty is 0/0, or a reward
 _SMALLEST_EPSILON = 1e-3
@@ -36,6 +37,7 @@ class SimplePolicyOptimization(UpdateLoop):
     Source: Xie et al. 2025 (2401.16025).
     """
 
+    zoo_config: ClassVar[str] = "spo"
     limits_step_by: ClassVar[str] = "quadratic penalty on the ratio"
     own_search_space: ClassVar[SearchSpace] = {"clip_range": FloatRange(0.05, 0.5, log=True)}
 

@@ -8,22 +8,23 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from typing_extensions import Unpack
 
-from sb3_ppo_variants.engines.array_batch import ArrayBatch, FloatArray
+from sb3_ppo_variants.maths import clip_bounds, losses
+from sb3_ppo_variants.maths.arrays import FloatArray
+from sb3_ppo_variants.maths.clip_bounds import Bounds
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
-from sb3_ppo_variants.training import clip_bounds, losses
 from sb3_ppo_variants.training.checks import check_number
-from sb3_ppo_variants.training.clip_bounds import Bounds
 from sb3_ppo_variants.training.gaussian import check_gaussian, normal_of
-from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
 from sb3_ppo_variants.training.update_loop import UpdateLoop
+from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
+from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 
 
 class TrustRegionGuided(UpdateLoop):
     r"""Each sample has its own clip range: the ratios that a policy within a KL budget can give to that action.
 
     Objective: :math:`\min(rA, \mathrm{clamp}(r, l, u)A)`, with l and u from ``kl_delta`` (see
-    :mod:`sb3_ppo_variants.training.clip_bounds` for the equations):
+    :mod:`sb3_ppo_variants.maths.clip_bounds` for the equations):
 
     - Discrete, MultiDiscrete, MultiBinary: the two roots of KL(old||new) = delta when only the probability of the
       action taken is moved. An action of several components is one event with the product of their probabilities: no
@@ -55,6 +56,7 @@ class TrustRegionGuided(UpdateLoop):
     Source: Wang et al. 2019 (1901.10314), "Trust Region-Guided PPO".
     """
 
+    zoo_config: ClassVar[str] = "trgppo"
     limits_step_by: ClassVar[str] = "clip bounds per sample from a KL budget"
     own_search_space: ClassVar[SearchSpace] = {"clip_range": FloatRange(0.1, 0.4)}  # from which the budget follows
 

@@ -7,13 +7,14 @@ import torch as th
 from stable_baselines3 import PPO
 from typing_extensions import Unpack
 
-from sb3_ppo_variants.engines.array_batch import ArrayBatch, FloatArray
+from sb3_ppo_variants.maths import losses
+from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.search_space import Choice, FloatRange, SearchSpace
-from sb3_ppo_variants.training import losses
 from sb3_ppo_variants.training.checks import check_choice, check_number
-from sb3_ppo_variants.training.minibatch import MiniBatch
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
 from sb3_ppo_variants.training.update_loop import UpdateLoop
+from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
+from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 
 _ROLLBACK_COEF = {"kl": 5.0, "ratio": 0.3}
 
@@ -57,6 +58,7 @@ class Truly(UpdateLoop):
     Source: Wang et al. 2019, second version 2020 (1903.07940), "Truly Proximal Policy Optimization".
     """
 
+    zoo_config: ClassVar[str] = "truly_ppo"
     limits_step_by: ClassVar[str] = "rollback past a KL or ratio trigger"
     own_search_space: ClassVar[SearchSpace] = {
         "rollback_coef": Choice((None, 0.5, 1.5, 15.0)),

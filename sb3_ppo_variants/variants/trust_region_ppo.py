@@ -9,9 +9,9 @@ from typing_extensions import Unpack
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
 from sb3_ppo_variants.training.checks import check_count, check_number
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
-from sb3_ppo_variants.training.snapshot import ParameterStep
-from sb3_ppo_variants.training.statistics import RolloutMeasurement, UpdateStatistics
 from sb3_ppo_variants.training.update_loop import StopPoint, UpdateLoop
+from sb3_ppo_variants.update_parts.snapshot import ParameterStep
+from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement, UpdateStatistics
 
 # A single minibatch estimates the KL with noise: leave it SB3's headroom, the backtracking holds the bound
 _STOP_HEADROOM = 1.5
@@ -53,6 +53,7 @@ class TrustRegion(UpdateLoop):
     PPO's update; the combination is this package's construction.
     """
 
+    zoo_config: ClassVar[str] = "trust_region_ppo"
     limits_step_by: ClassVar[str] = "early stop, then backtracking into KL <= max_kl"
     own_search_space: ClassVar[SearchSpace] = {
         "clip_range": FloatRange(0.1, 0.4),
@@ -102,16 +103,16 @@ class TrustRegion(UpdateLoop):
 
     def _actor_step(self) -> ParameterStep:
         """Return the step of every tensor that the action distribution depends on, found by differentiating it."""
-        assert self._old_policy is not None
+        assert self._update is not None
         parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
         # At the old parameters, since the new ones may not give a distribution at all. Without cuDNN, which refuses
         # to differentiate an LSTM in evaluation mode.
-        with self._old_policy.installed(), th.enable_grad(), th.backends.cudnn.flags(enabled=False):
+        with self._update.old_policy.installed(), th.enable_grad(), th.backends.cudnn.flags(enabled=False):
             log_prob = self._evaluate(next(self._rollout_chunks())).log_prob
             gradients = th.autograd.grad(log_prob.sum(), parameters, allow_unused=True)
         actor = [p for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
         # Running statistics (batch normalisation) act on the distribution without a gradient
-        return self._old_policy.step_of([*actor, *self.policy.buffers()])
+        return self._update.old_policy.step_of([*actor, *self.policy.buffers()])
 
     def _is_within(self, measurement: RolloutMeasurement) -> bool:
         # Comparisons with NaN are False: a policy that is not finite is never accepted

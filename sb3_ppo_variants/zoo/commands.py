@@ -16,7 +16,7 @@ from types import TracebackType
 import gymnasium as gym
 import yaml
 
-from sb3_ppo_variants.training.errors import NonFiniteUpdateError
+from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.zoo import rendering, workarounds
 from sb3_ppo_variants.zoo.registration import INSTALL, register
 

@@ -21,9 +21,9 @@ from stable_baselines3.common.distributions import StateDependentNoiseDistributi
 from sb3_ppo_variants import RecurrentClipPPO, RecurrentSPO
 from sb3_ppo_variants.families.padding import rows_of
 from sb3_ppo_variants.families.recurrent import _chunks
+from sb3_ppo_variants.maths.divergences import has_analytic_kl, kl_divergence
 from sb3_ppo_variants.testing import BOX, DICT, DISCRETE, MULTI_BINARY, MULTI_DISCRETE, VECTOR, make_env
-from sb3_ppo_variants.training.divergences import has_analytic_kl, kl_divergence
-from sb3_ppo_variants.training.minibatch import MiniBatch
+from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 
 DISTRIBUTIONS: dict[str, tuple[MaskableDistribution, list[int]]] = {
     "Discrete": (MaskableCategoricalDistribution(5), [5]),

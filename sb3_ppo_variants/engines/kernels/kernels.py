@@ -1,0 +1,155 @@
+"""What the array engine asks of kernels: the policy's forward pass, its gradient, and Adam."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import nn
+
+from sb3_ppo_variants.engines.kernels.head import Head, OldDistribution
+from sb3_ppo_variants.engines.kernels.heads import head_of
+from sb3_ppo_variants.engines.kernels.layout import ParameterGroup
+from sb3_ppo_variants.maths.arrays import FloatArray
+
+
+class Evaluation(NamedTuple):
+    """A minibatch under the current policy; arrays have shape (B,) and are valid until the next call of ``evaluate``.
+
+    :param log_prob: log-probability of each action
+    :param values: the critic's predictions
+    :param mean_entropy: mean entropy of the action distributions in nats
+    :param kl: KL(old||new) of each state in nats; None where it was not asked for
+    """
+
+    log_prob: FloatArray
+    values: FloatArray
+    mean_entropy: float
+    kl: FloatArray | None
+
+
+class ActorSlopes(NamedTuple):
+    """How the loss L changes with what ``evaluate`` returned.
+
+    :param log_prob: dL/d(log-probability) per sample, shape (B,)
+    :param entropy: dL/d(entropy), the same for all samples
+    :param kl: dL/d(KL(old||new)) per sample, shape (B,); None for zero
+    """
+
+    log_prob: FloatArray
+    entropy: float
+    kl: FloatArray | None
+
+
+class Kernels(ABC):
+    """The arithmetic of one plain MLP policy with Adam: actor and critic of linear layers, and one action distribution.
+
+    They know networks, action distributions and Adam, and nothing of rollouts, minibatches, variants or losses.
+    Parameters, gradients and moments lie in flat buffers that the torch policy and its optimizer share: what a kernel
+    writes there is what ``predict``, ``save`` and callbacks see. Observations have shape (B, inputs), actions shape
+    (B, D), both C-contiguous and in ``dtype``.
+
+    :param policy: a policy that :func:`why_no_arrays` finds nothing against
+    :ivar dtype: of the parameters and of all arrays, float32 or float64
+    :ivar head: the action distribution in NumPy, for what is done once an update: remembering, measuring
+    """
+
+    name: ClassVar[str]
+    """What a model's ``engine`` calls them."""
+
+    def __init__(self, policy: ActorCriticPolicy) -> None:
+        extractor = policy.mlp_extractor
+        self.policy = policy
+        self.actor_modules: list[nn.Module] = [*extractor.policy_net, policy.action_net]
+        self.critic_modules: list[nn.Module] = [*extractor.value_net, policy.value_net]
+        log_std = [policy.get_parameter("log_std")] if hasattr(policy, "log_std") else []
+        self.actor_group = ParameterGroup([*_parameters(self.actor_modules), *log_std])
+        self.critic_group = ParameterGroup(_parameters(self.critic_modules))
+        self.head: Head = head_of(policy, self.actor_group)
+        self.dtype = self.actor_group.values.dtype
+        self._torch_dtype = policy.action_net.weight.dtype
+        self._parameter_ids = {id(p) for p in (*self.actor_group.parameters, *self.critic_group.parameters)}
+
+    @classmethod
+    @abstractmethod
+    def why_not(cls, policy: ActorCriticPolicy) -> str | None:
+        """Return why these kernels cannot run a policy that array kernels can run in general, or None if they can."""
+
+    def fits(self, policy: ActorCriticPolicy) -> bool:
+        """Tell whether the kernels were built for this policy with these parameters, in this dtype."""
+        if policy is not self.policy:
+            return False
+        parameters = list(policy.parameters())
+        return {id(p) for p in parameters} == self._parameter_ids and parameters[0].dtype == self._torch_dtype
+
+    def bind(self) -> None:
+        """Make sure that the torch policy and the buffers hold the same memory, with the values of now.
+
+        Called before each rollout and each update, and after anything else has set parameters.
+        """
+        self.actor_group.bind(self.policy.optimizer)
+        self.critic_group.bind(self.policy.optimizer)
+
+    def publish(self) -> None:
+        """Leave torch's optimizer as if it had made the steps itself; called at the end of an update."""
+        self.actor_group.publish_steps(self.policy.optimizer)
+        self.critic_group.publish_steps(self.policy.optimizer)
+
+    # Rollouts: the arrays returned are the caller's -----------------------------------------------------------------
+
+    @abstractmethod
+    def act(self, observations: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Draw an action per row; return actions, shape (B, D), values, shape (B, 1), log-probabilities, shape (B,).
+
+        Random numbers come from PyTorch's global generator, in the order and amount of SB3's distributions.
+        """
+
+    @abstractmethod
+    def values(self, observations: FloatArray) -> FloatArray:
+        """Return the critic's values, shape (B,)."""
+
+    @abstractmethod
+    def outputs(self, observations: FloatArray) -> FloatArray:
+        """Return the outputs of the actor's network, shape (B, K): what ``head`` understands.
+
+        They may be overwritten by the next call.
+        """
+
+    # Updates: evaluate, backward, step, in this order, on one minibatch after the other -----------------------------
+
+    @abstractmethod
+    def evaluate(
+        self,
+        observations: FloatArray,
+        actions: FloatArray,
+        old: OldDistribution | None = None,
+        mean_noise: FloatArray | None = None,
+    ) -> Evaluation:
+        """Run both networks on a minibatch, and remember what ``backward`` needs.
+
+        :param observations: shape (B, inputs)
+        :param actions: shape (B, D)
+        :param old: the distributions that the actions came from; where the KL is wanted
+        :param mean_noise: added to the mean of a Gaussian for the log-probability, shape (B, D)
+        """
+
+    @abstractmethod
+    def backward(self, value_slope: FloatArray, actor: ActorSlopes | None) -> float:
+        """Write the loss's gradient by all parameters for the minibatch last evaluated; return its squared norm.
+
+        :param value_slope: dL/d(value) per sample, shape (B,)
+        :param actor: None where only the critic is trained: its gradient alone is written, and counts
+        """
+
+    @abstractmethod
+    def step(self, settings: Mapping[str, Any], gradient_scale: float, actor_runs: bool) -> None:
+        """Take Adam's step with the gradient written by ``backward``.
+
+        :param settings: the torch optimizer's parameter group of this moment: lr, betas, eps
+        :param gradient_scale: factor on the gradient, from clipping its norm
+        :param actor_runs: False: only the critic's parameters move
+        """
+
+
+def _parameters(modules: list[nn.Module]) -> list[nn.Parameter]:
+    return [parameter for module in modules for parameter in module.parameters()]

@@ -1,0 +1,1 @@
+"""The maths as pure functions: losses, divergences, controllers, bounds on the ratio."""

@@ -1,0 +1,152 @@
+"""Where the loop meets SB3: setting up, learning, collecting, loading, saving."""
+
+import io
+import pathlib
+from abc import abstractmethod
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch as th
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.vec_env import VecEnv
+from typing_extensions import Self
+
+from sb3_ppo_variants.engines.engine import Engine, Update
+from sb3_ppo_variants.entries.entry import model_from_zoo
+from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
+from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
+from sb3_ppo_variants.update_parts.finite import all_finite, in_the_rollout, is_invalid_distribution
+from sb3_ppo_variants.vec_env import as_vec_env
+
+if TYPE_CHECKING:  # the mixin is type-checked as the PPO that it is always combined with
+    from stable_baselines3 import PPO as _Base  # noqa: N811 -- used as a base class only
+else:
+    _Base = object
+
+
+class SB3Seams(_Base):
+    """SB3's methods as far as the package changes them; :class:`UpdateLoop` stands on it."""
+
+    zoo_config: ClassVar[str]
+
+    _engine: Engine | None = None
+    _update: Update | None = None
+    _reported_engine: str | None = None
+
+    @abstractmethod
+    def _choose_engine(self) -> Engine:
+        """Return the engine that runs the model as it is now."""
+
+    @property
+    def engine_in_use(self) -> str:
+        """The engine that runs rollouts and updates of this model as it is now: "torch" or "numpy"."""
+        return self._choose_engine().name
+
+    @classmethod
+    def from_zoo(cls, env_id: str, **overrides: Any) -> Self:
+        """Return a model with its registered hyperparameters, its environment and wrappers attached.
+
+        :param env_id: a Gymnasium environment id
+        :param overrides: zoo keys or constructor arguments that replace registered ones; ``seed``, ``verbose``,
+            ``device`` and ``tensorboard_log`` go to the constructor
+        :raises ValueError: if a key is unknown, or nothing is registered for the environment and there is no default
+        """
+        if not issubclass(cls, OnPolicyAlgorithm):
+            raise ValueError(f"{cls.__name__} is a mixin: call from_zoo on a class that puts it in front of SB3's PPO.")
+        model = model_from_zoo(cls, cls.zoo_config, env_id, **overrides)
+        assert isinstance(model, cls)
+        return model
+
+    def learn(  # noqa: PLR0917 -- SB3's signature
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+        **family_arguments: Any,
+    ) -> Self:
+        """Train as SB3's ``learn`` does, with the class name as the default name of the TensorBoard run."""
+        return super().learn(
+            total_timesteps=total_timesteps,
+            callback=callback,
+            log_interval=log_interval,
+            tb_log_name=tb_log_name if tb_log_name is not None else type(self).__name__,
+            reset_num_timesteps=reset_num_timesteps,
+            progress_bar=progress_bar,
+            **family_arguments,
+        )
+
+    @classmethod
+    def load(  # noqa: PLR0917 -- SB3's signature
+        cls,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Load as SB3 does; a file that was cut short is called that.
+
+        :raises ValueError: if the file holds no whole model
+        """
+        try:
+            return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        except AssertionError as error:
+            if "No data found" not in str(error):
+                raise
+            raise ValueError(
+                f"{path} holds no whole model: it was cut short, or save() did not write it. Load another checkpoint."
+            ) from error
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+        *family_arguments: Any,
+    ) -> bool:
+        """Collect as SB3 does; a NaN met on the way is reported as what it is.
+
+        :raises NonFiniteUpdateError: if an observation is not finite, or the policy's outputs are not
+        """
+        sb3_loop = partial(super().collect_rollouts, env, callback, rollout_buffer, n_rollout_steps, *family_arguments)
+        try:
+            return self._choose_engine().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, sb3_loop)
+        except ValueError as error:
+            if not is_invalid_distribution(error):
+                raise
+            bad_observation = not all_finite(self._last_obs)
+            name = "observation" if bad_observation else "log-prob"
+            raise NonFiniteUpdateError(name, in_the_rollout(self.num_timesteps)) from error
+
+    def set_parameters(
+        self,
+        load_path_or_dict: str | dict[str, Any],
+        exact_match: bool = True,
+        device: th.device | str = "auto",
+    ) -> None:
+        """Set parameters as SB3 does; the engine's memory takes them at once."""
+        super().set_parameters(load_path_or_dict, exact_match, device)
+        if self._engine is not None:
+            self._engine.bind()
+
+    @classmethod
+    def _wrap_env(cls, env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        """Wrap as SB3 does, and take Gymnasium's vector environments too: every environment of a model enters here."""
+        return super()._wrap_env(as_vec_env(env), verbose, monitor_wrapper)
+
+    def _setup_model(self) -> None:
+        self.policy_kwargs = resolve_policy_kwargs(self.policy_kwargs)
+        super()._setup_model()
+        self._choose_engine()
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_engine", "_update", "_reported_engine"]
