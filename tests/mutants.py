@@ -543,8 +543,8 @@ MUTANTS = [
     Mutant(
         "a gradient of the critic that is not finite is stepped with",
         "engines/array_update.py",
-        "            if not math.isfinite(squared_norm):\n                self._raise_if_bad(("value"",
-        "            if False:\n                self._raise_if_bad(("value"",
+        '            if not math.isfinite(squared_norm):\n                self._raise_if_bad(("value"',
+        '            if False:\n                self._raise_if_bad(("value"',
         "tests/test_critic.py",
         "not_finite",
     ),
