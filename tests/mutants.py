@@ -915,6 +915,47 @@ MUTANTS = [
         "tests/families/test_families_conformance.py",
         "predictions_need_no_masks",
     ),
+    # Environments that come as a batch
+    Mutant(
+        "the reset of one cart resets them all",
+        "vec_env/resets.py",
+        "    base.state[:, others] = states[:, others]",
+        "    pass",
+        "tests/test_vec_env.py",
+        "carts_begin_anew",
+    ),
+    Mutant(
+        "an environment that ignores reset masks is taken",
+        "vec_env/resets.py",
+        "if have_moved and all(",
+        "if have_moved or all(",
+        "tests/test_vec_env.py",
+        "lost_on_resets",
+    ),
+    Mutant(
+        "the value behind a termination at the time limit is bootstrapped",
+        "vec_env/gym_vector_env.py",
+        "np.greater(truncated, terminated)",
+        "np.asarray(truncated, dtype=bool)",
+        "tests/test_vec_env.py",
+        "with_any_observation",
+    ),
+    Mutant(
+        "the terminal observation is the next episode's first",
+        "vec_env/batches.py",
+        "return batch[index].copy()",
+        "return batch[index]",
+        "tests/test_vec_env.py",
+        "with_any_observation",
+    ),
+    Mutant(
+        "masks are those of the ended episode",
+        "vec_env/gym_vector_env.py",
+        "            self._current_infos[index] = self.reset_infos[index]",
+        "            pass",
+        "tests/test_vec_env.py",
+        "masks_are_those",
+    ),
 ]
 
 
