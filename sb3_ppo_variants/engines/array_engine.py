@@ -23,11 +23,11 @@ class ArrayEngine(Engine):
     def __init__(self, model: Trainable, kernels: type[Kernels]) -> None:
         self.name = kernels.name
         self._model = model
-        self.kernels = kernels(model.policy)
+        self.kernels = kernels(model.policy, model.critic_optimizer)
         self.bind()
 
     def fits(self, model: Trainable) -> bool:  # noqa: D102 -- see Engine
-        return model is self._model and self.kernels.fits(model.policy)
+        return model is self._model and self.kernels.fits(model.policy, model.critic_optimizer)
 
     def bind(self) -> None:
         """Make sure that PyTorch and the kernels hold the same memory."""

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 from fault_environments import MARK
 from rich.console import Console
+from sb3_ppo_variants.tuning.decisions.decisions import Decisions
+from sb3_ppo_variants.tuning.decisions.study_db import storage_errors
 from sb3_ppo_variants.tuning.rank import rank
-from sb3_ppo_variants.tuning.track import Track
-from sb3_ppo_variants.tuning.trial_log import storage_errors
 from test_tuning_coordinator import outcome
 from test_tuning_rank import command, finished_cells, ranking_of, running, without_times
 from tuning_helpers import SMALL_STUDY, Killed, Threads, coordinate
@@ -36,7 +36,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return outcome(coordinate(tmp_path_factory.mktemp("undisturbed")))
 
 
-def resume(folder: Path) -> list[Track]:
+def resume(folder: Path) -> Decisions:
     """A coordinator of today: what the disk or the database objects to is worded as the command words it."""
     with storage_errors(f"sqlite:///{folder / 'study.db'}"):
         return coordinate(folder, Threads(slots=3))

@@ -1,0 +1,179 @@
+"""What is tuned: the shared hyperparameters, stated once for all algorithms, and each one's own.
+
+Optuna sees flat parameters; a cell carries a raw zoo entry. :meth:`TuningSpace.entry` and
+:meth:`TuningSpace.params` are the two directions.
+"""
+
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from sb3_ppo_variants.entries.constructors import constructor_parameters
+from sb3_ppo_variants.experiment import registered_entry
+from sb3_ppo_variants.registry import Algorithm, get_algorithm
+from sb3_ppo_variants.search_space import Choice, FloatRange, IntRange, Parameter, SearchSpace
+
+SHARED: SearchSpace = {
+    "learning_rate": FloatRange(1e-5, 1e-2, log=True),
+    "learning_rate_schedule": Choice(("constant", "linear")),
+    "log2_rollout_size": IntRange(6, 14),
+    "log2_batch_size": IntRange(5, 10),
+    "n_epochs": IntRange(1, 20, log=True),
+    "one_minus_gamma": FloatRange(1e-4, 0.1, log=True),
+    "gae_lambda": FloatRange(0.8, 1.0),
+    "ent_coef": FloatRange(1e-6, 0.1, log=True),
+    "log2_net_width": IntRange(5, 8),
+    "activation_fn": Choice(("tanh", "relu")),
+    "normalize": Choice((True, False)),
+}
+"""The same ranges for every algorithm.
+
+Rollout size is n_steps * n_envs and at most a quarter of the steps; batch_size is the largest divisor
+of it up to 2**log2_batch_size; both networks have two layers of 2**log2_net_width units.
+``n_epochs`` and ``ent_coef`` are left out where the constructor has no such argument, the schedule where the class
+steers the learning rate itself.
+"""
+
+_CONSTRUCTOR_ARGUMENTS = ("n_epochs", "ent_coef")
+_MIN_UPDATES = 4
+
+
+@dataclass(frozen=True)
+class TuningSpace:
+    """The search space of one algorithm on one environment.
+
+    :param algorithm: registered algorithm
+    :param default: its registered zoo entry for the environment
+    :param steps: environment steps of a run
+    """
+
+    algorithm: Algorithm
+    default: Mapping[str, Any]
+    steps: int
+
+    @classmethod
+    def of(cls, algorithm_id: str, env_id: str, steps: int) -> "TuningSpace":
+        """The space around the registered entry of ``algorithm_id`` for ``env_id``.
+
+        :param algorithm_id: registered algorithm id
+        :param env_id: gymnasium environment id
+        :param steps: environment steps of a run
+        :raises ValueError: unknown algorithm, no entry, or a registered rollout larger than ``steps``
+        """
+        default = {**registered_entry(algorithm_id, env_id), "n_timesteps": steps}
+        space = cls(get_algorithm(algorithm_id), default, steps)
+        rollout = space._rollout_size(default)
+        if rollout > steps:
+            raise ValueError(
+                f"{env_id}: steps is {steps}, but one rollout of {algorithm_id}'s registered configuration "
+                f"takes {rollout}: give at least that many steps"
+            )
+        return space
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """Parameter name -> range, shared ones first."""
+        arguments = constructor_parameters(self.algorithm.cls)
+        shared = {
+            name: parameter
+            for name, parameter in SHARED.items()
+            if name not in _CONSTRUCTOR_ARGUMENTS or name in arguments
+        }
+        largest = max(6, min(14, int(math.log2(self.steps / _MIN_UPDATES))))
+        shared["log2_rollout_size"] = IntRange(6, largest)
+        if "lr_max" in arguments:  # such a class steers the rate itself and refuses a schedule
+            del shared["learning_rate_schedule"]
+        return {**shared, **self.algorithm.own_search_space}
+
+    def entry(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The registered entry with the sampled values in place of its own.
+
+        :param params: a value for each of :attr:`parameters`
+        """
+        entry = deepcopy(dict(self.default))
+        n_envs = int(entry.get("n_envs", 1))
+        n_steps = max(1, 2 ** params["log2_rollout_size"] // n_envs)
+        rate = params["learning_rate"]
+        width = 2 ** params["log2_net_width"]
+        entry |= {
+            "learning_rate": f"lin_{rate!r}" if params.get("learning_rate_schedule") == "linear" else rate,
+            "n_steps": n_steps,
+            "batch_size": _largest_divisor(n_steps * n_envs, 2 ** params["log2_batch_size"]),
+            "gamma": 1.0 - params["one_minus_gamma"],
+            "gae_lambda": params["gae_lambda"],
+            "normalize": params["normalize"] and (entry.get("normalize") or True),
+            "policy_kwargs": {
+                **entry.get("policy_kwargs", {}),
+                "net_arch": {"pi": [width, width], "vf": [width, width]},
+                "activation_fn": params["activation_fn"],
+            },
+        }
+        as_they_are = {*_CONSTRUCTOR_ARGUMENTS, *self.algorithm.own_search_space} & params.keys()
+        return entry | {name: params[name] for name in sorted(as_they_are)}
+
+    @property
+    def default_params(self) -> dict[str, Any]:
+        """The point of the space nearest to the registered entry, for Optuna's eyes.
+
+        The first trial runs the registered entry itself, which may lie outside (a schedule of the clip
+        range, a network of three layers).
+        """
+        entry = self.default
+        policy_kwargs = entry.get("policy_kwargs") or {}
+        wanted = {
+            "learning_rate": _number(self._value("learning_rate")),
+            "learning_rate_schedule": "linear" if str(self._value("learning_rate")).startswith("lin_") else "constant",
+            "log2_rollout_size": math.log2(self._rollout_size(entry)),
+            "log2_batch_size": math.log2(self._value("batch_size")),
+            "one_minus_gamma": 1.0 - self._value("gamma"),
+            "log2_net_width": math.log2(_first_width(policy_kwargs.get("net_arch"))),
+            "activation_fn": policy_kwargs.get("activation_fn", "tanh"),
+            "normalize": bool(entry.get("normalize", False)),
+        }
+        return {
+            name: _nearest(parameter, wanted[name] if name in wanted else _number(self._value(name)))
+            for name, parameter in self.parameters.items()
+        }
+
+    def nearest(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The point of this space nearest to one of the same algorithm on another environment.
+
+        :param params: a value for each of :attr:`parameters`
+        """
+        return {name: _nearest(parameter, params[name]) for name, parameter in self.parameters.items()}
+
+    def _rollout_size(self, entry: Mapping[str, Any]) -> int:
+        return int(self._value("n_steps")) * int(entry.get("n_envs", 1))
+
+    def _value(self, name: str) -> Any:
+        """What the registered entry says, or else the constructor's default."""
+        return self.default[name] if name in self.default else self._constructor_default(name)
+
+    def _constructor_default(self, name: str) -> Any:
+        return constructor_parameters(self.algorithm.cls)[name].default
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    return max(divisor for divisor in range(1, min(number, limit) + 1) if number % divisor == 0)
+
+
+def _number(value: Any) -> Any:
+    """The starting value of a ``lin_0.1`` or ``const_0.1`` schedule; anything else as it is."""
+    if isinstance(value, str) and value.startswith(("lin_", "const_")):
+        return float(value.partition("_")[2])
+    return value
+
+
+def _first_width(net_arch: Any) -> int:
+    layers = net_arch.get("pi") if isinstance(net_arch, Mapping) else net_arch
+    return int(layers[0]) if layers else 64
+
+
+def _nearest(parameter: Parameter, value: Any) -> Any:
+    if isinstance(parameter, Choice):
+        return value if value in parameter.options else parameter.options[0]
+    low, high = parameter.low, parameter.high
+    inside = min(max(low if value is None else value, low), high)
+    return round(inside) if isinstance(parameter, IntRange) else float(inside)

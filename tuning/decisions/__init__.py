@@ -1,0 +1,1 @@
+"""What to run next: tuning, pruning, tracks, one for all, proposals, trial log, coordinator."""

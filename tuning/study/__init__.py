@@ -1,0 +1,1 @@
+"""What is asked: study file, rules, scales, seeds, plan, costs, protocol."""

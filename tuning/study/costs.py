@@ -1,0 +1,130 @@
+"""How fast runs are, measured: what the cost of a study is estimated from before it starts.
+
+Run ``python -m sb3_ppo_variants.tuning.study.costs CartPole-v1 ...`` to measure on the machine at hand.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sb3_ppo_variants.experiment import Experiment
+from sb3_ppo_variants.registry import get_algorithm
+from sb3_ppo_variants.tuning_space import TuningSpace
+
+TYPICAL = {"log2_rollout_size": 10, "log2_batch_size": 7, "n_epochs": 8, "log2_net_width": 7}
+"""Has about as many minibatches a step, and networks as wide, as the mean over the search space."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Steps per second of CPU time on one core, with a configuration as tuning draws them (:data:`TYPICAL`).
+
+    :param variant: training of a variant (clip_ppo), on the engine that a run picks
+    :param ppo: training of SB3's PPO
+    :param trpo: training of sb3-contrib's TRPO
+    :param evaluation: evaluation, ten environments side by side
+    """
+
+    variant: float
+    ppo: float
+    trpo: float
+    evaluation: float
+
+    def training(self, algorithm_id: str) -> float:
+        """Training steps per second; forms with masks or memory are taken to be as slow as SB3's PPO.
+
+        :param algorithm_id: registered algorithm id
+        """
+        algorithm = get_algorithm(algorithm_id)
+        if algorithm.is_baseline:
+            return self.trpo if algorithm_id == "trpo" else self.ppo
+        return self.ppo if algorithm.variant_id else self.variant
+
+
+# Measured with this module on a shared virtual machine: sb3-ppo-variants 0.1, torch 2.13.0, numpy 2.4.6, one thread.
+SPEEDS: dict[str, Speed] = {
+    "CartPole-v1": Speed(variant=16_200, ppo=4330, trpo=1920, evaluation=26_500),
+    "Acrobot-v1": Speed(variant=9660, ppo=3800, trpo=1820, evaluation=13_700),
+    "Pendulum-v1": Speed(variant=3340, ppo=3260, trpo=2430, evaluation=23_700),
+    "MountainCarContinuous-v0": Speed(variant=1540, ppo=1560, trpo=2340, evaluation=28_900),
+    "LunarLander-v3": Speed(variant=5940, ppo=2790, trpo=1470, evaluation=6380),
+    "Hopper-v5": Speed(variant=2410, ppo=1300, trpo=1400, evaluation=5590),
+    "HalfCheetah-v5": Speed(variant=2900, ppo=1290, trpo=1650, evaluation=10_500),
+    "Walker2d-v5": Speed(variant=2280, ppo=1070, trpo=1300, evaluation=4760),
+    "Swimmer-v5": Speed(variant=5280, ppo=2690, trpo=1720, evaluation=9290),
+    "Reacher-v5": Speed(variant=3330, ppo=1420, trpo=1560, evaluation=11_800),
+    "InvertedDoublePendulum-v5": Speed(variant=2950, ppo=1280, trpo=1410, evaluation=6630),
+}
+
+
+def measure(env_id: str, steps: int = 8192) -> Speed:
+    """Measure one environment, in CPU time of this process: a busy machine changes it little.
+
+    :param env_id: gymnasium environment id
+    :param steps: of each measurement at least; whole rollouts are trained
+    """
+    torch.set_num_threads(1)
+    return Speed(
+        variant=_training(env_id, "clip_ppo", steps),
+        ppo=_training(env_id, "ppo", steps),
+        trpo=_training(env_id, "trpo", steps),
+        evaluation=_evaluation(env_id, steps),
+    )
+
+
+def _training(env_id: str, algorithm: str, steps: int) -> float:
+    experiment = Experiment(algorithm, env_id, _typical_entry(algorithm, env_id))
+    env = experiment.make_env(seed=0)
+    model = experiment.make_model(env, seed=0, device="cpu", verbose=0, **_auto(algorithm))
+    model.learn(model.n_steps * model.n_envs)  # imports and first calls are not counted
+    started = time.process_time()
+    model.learn(steps)
+    seconds = time.process_time() - started
+    env.close()
+    return model.num_timesteps / seconds
+
+
+def _typical_entry(algorithm: str, env_id: str) -> dict[str, Any]:
+    space = TuningSpace.of(algorithm, env_id, steps=10**6)
+    return space.entry(
+        {**space.default_params, **{name: TYPICAL[name] for name in TYPICAL if name in space.parameters}}
+    )
+
+
+def _auto(algorithm: str) -> dict[str, Any]:
+    return {} if get_algorithm(algorithm).is_baseline else {"engine": "auto"}
+
+
+def _evaluation(env_id: str, steps: int) -> float:
+    experiment = Experiment("ppo", env_id, _typical_entry("ppo", env_id))
+    training_env = experiment.make_env(seed=0)
+    model = experiment.make_model(training_env, seed=0, device="cpu", verbose=0)
+    env = experiment.make_env(seed=0, n_envs=10, training=False)
+    observations: Any = env.reset()
+    started = time.process_time()
+    for _ in range(steps // 10):
+        actions, _ = model.predict(observations, deterministic=True)
+        observations, _, _, _ = env.step(actions)
+    seconds = time.process_time() - started
+    training_env.close()
+    env.close()
+    return steps // 10 * 10 / seconds
+
+
+def main(env_ids: Sequence[str]) -> None:
+    """Print one line of the table for each environment.
+
+    :param env_ids: gymnasium environment ids
+    """
+    for env_id in env_ids:
+        speed = measure(env_id)
+        numbers = ", ".join(f"{name}={value:.3g}" for name, value in vars(speed).items())
+        print(f'    "{env_id}": Speed({numbers}),', flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,219 @@
+"""Study files: what is tuned and ranked, on which environments, with which budget."""
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import gymnasium
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from typing_extensions import Unpack
+
+from sb3_ppo_variants.registry import ALGORITHMS, get_algorithm
+from sb3_ppo_variants.tuning_space import TuningSpace
+
+from .scales import Scale, scale_of
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class EnvironmentBudget(_Section):
+    """One environment of a study.
+
+    :param steps: training steps of a run
+    :param random: return that normalises to 0, for environments outside the table
+    :param reference: return that normalises to 1, for environments outside the table
+    """
+
+    steps: int = Field(ge=1)
+    random: FiniteFloat | None = None
+    reference: FiniteFloat | None = None
+
+
+class Budget(_Section):
+    """Work per (algorithm, environment), the same for all.
+
+    :param trials: configurations tried; the first is the registered one; 0 ranks the registered ones without tuning
+    :param tuning_seeds: runs that score a trial
+    :param validation_seeds: runs of each of the best configurations that choose the one to test
+    :param test_seeds: runs of the chosen configuration that are ranked
+    :param trials_in_flight: a trial is proposed from all trials this far or further before it; the
+        ranking depends on it, and does not depend on the number of workers
+    :param time_limit: seconds after which a run is stopped and counts as failed
+    :param memory_limit: GiB of memory above which a run's process is stopped and the run counts as failed
+    """
+
+    trials: int = Field(ge=0, le=100_000)
+    tuning_seeds: int = Field(ge=1, le=10_000)
+    validation_seeds: int = Field(default=3, ge=1, le=10_000)
+    test_seeds: int = Field(ge=1, le=10_000)
+    trials_in_flight: int = Field(default=4, ge=1, le=10_000)
+    time_limit: FiniteFloat = Field(default=3600.0, gt=0)
+    memory_limit: FiniteFloat = Field(default=4.0, ge=0.5)
+
+
+class EvaluationBudget(_Section):
+    """How runs are scored.
+
+    :param episodes: evaluation episodes at each checkpoint
+    :param checkpoints: points of the learning curves of test runs; tuning runs are scored at their end only
+    """
+
+    episodes: int = Field(default=20, ge=1, le=1000)
+    checkpoints: int = Field(default=10, ge=1, le=1000)
+
+
+class Study(_Section):
+    """A study file.
+
+    :param description: one line for the report
+    :param algorithms: registered algorithm ids
+    :param environments: gymnasium environment id -> budget
+    :param budget: work per (algorithm, environment)
+    :param evaluation: how runs are scored
+    :param sampler: Optuna's sampler
+    :param pruner: "median" gives a trial up between its seeds when it falls behind, "none" never does
+    :param seed: every random number of the study follows from it
+    """
+
+    description: str = ""
+    algorithms: list[str] = Field(min_length=1)
+    environments: dict[str, EnvironmentBudget] = Field(min_length=1)
+    budget: Budget
+    evaluation: EvaluationBudget = EvaluationBudget()
+    sampler: Literal["tpe", "gp", "random"] = "tpe"
+    pruner: Literal["median", "none"] = "median"
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every (algorithm, environment), in the order of the file."""
+        return [(algorithm, env_id) for algorithm in self.algorithms for env_id in self.environments]
+
+    def scale(self, env_id: str) -> Scale:
+        """How returns of ``env_id`` are normalised."""
+        budget = self.environments[env_id]
+        return scale_of(env_id, budget.random, budget.reference)
+
+    def space(self, algorithm: str, env_id: str) -> TuningSpace:
+        """What is tuned for one pair."""
+        return TuningSpace.of(algorithm, env_id, self.environments[env_id].steps)
+
+
+def shipped_studies() -> list[str]:
+    """Names of the studies that come with the package."""
+    folder = resources.files("sb3_ppo_variants.tuning") / "studies"
+    return sorted(file.name.removesuffix(".yml") for file in folder.iterdir() if file.name.endswith(".yml"))
+
+
+class StudyChoices(TypedDict, total=False):
+    """What the command line may change in a study; None leaves it as it is.
+
+    :param algorithms: rank these instead of the study's; ["all"] for every registered one
+    :param environments: only these of the study's environments
+    :param seed: instead of the study's
+    :param sampler: instead of the study's
+    :param pruner: instead of the study's
+    :param tune: False ranks the registered configurations: no trials
+    """
+
+    algorithms: list[str] | None
+    environments: list[str] | None
+    seed: int | None
+    sampler: str | None
+    pruner: str | None
+    tune: bool
+
+
+def load_study(name_or_path: str, **choices: Unpack[StudyChoices]) -> Study:
+    """Read and check a study, before any work is done.
+
+    :param name_or_path: name of a shipped study, or path of a YAML file
+    :param choices: what is to be different
+    :raises ValueError: one line that says what is wrong, where, and what would be right
+    """
+    text = _read(name_or_path)
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"study {name_or_path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"study {name_or_path}: expected keys and values, got {type(content).__name__}")
+    try:
+        return _checked(_changed(Study.model_validate(content), choices))
+    except ValidationError as error:
+        raise ValueError(f"study {name_or_path}: {_one_line(error)}") from error
+    except ValueError as error:
+        raise ValueError(f"study {name_or_path}: {error}") from error
+
+
+def _read(name_or_path: str) -> str:
+    if name_or_path in shipped_studies():
+        return (resources.files("sb3_ppo_variants.tuning") / "studies" / f"{name_or_path}.yml").read_text("utf-8")
+    path = Path(name_or_path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        known = ", ".join(shipped_studies())
+        raise ValueError(f"study {name_or_path}: no such file, and no shipped study of that name ({known})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"study {name_or_path}: cannot be read: {error}") from error
+
+
+def _changed(study: Study, choices: StudyChoices) -> Study:
+    content = study.model_dump()
+    instead = {name: choices.get(name) for name in ("algorithms", "seed", "sampler", "pruner")}
+    content |= {name: value for name, value in instead.items() if value is not None}
+    if content["algorithms"] == ["all"]:
+        content["algorithms"] = list(ALGORITHMS)
+    environments = choices.get("environments")
+    if environments is not None:
+        unknown = [env_id for env_id in environments if env_id not in study.environments]
+        if unknown:
+            raise ValueError(f"{unknown[0]} is not one of its environments ({', '.join(study.environments)})")
+        content["environments"] = {env_id: content["environments"][env_id] for env_id in environments}
+    if not choices.get("tune", True):
+        content["budget"]["trials"] = 0
+    return Study.model_validate(content)
+
+
+def _checked(study: Study) -> Study:
+    """Everything a model of types cannot know: names, normalisation, rollouts that fit."""
+    for algorithm in study.algorithms:
+        get_algorithm(algorithm)
+    if len(set(study.algorithms)) != len(study.algorithms):
+        raise ValueError(f"an algorithm is named twice: {', '.join(study.algorithms)}")
+    for env_id in study.environments:
+        _check_environment(env_id)
+        study.scale(env_id)
+    for algorithm, env_id in study.pairs:
+        space = study.space(algorithm, env_id)
+        space.entry(space.default_params)
+    return study
+
+
+def _check_environment(env_id: str) -> None:
+    try:
+        gymnasium.make(env_id).close()
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ValueError(f'{env_id}: {error}; pip install "sb3-ppo-variants[box2d,mujoco]"') from error
+    except (gymnasium.error.Error, ImportError) as error:
+        near = difflib.get_close_matches(env_id, gymnasium.registry, n=3)
+        hint = f" (near: {', '.join(near)})" if near else ""
+        raise ValueError(f"environment {env_id} cannot be made: {' '.join(str(error).split())}{hint}") from error
+
+
+def _one_line(error: ValidationError) -> str:
+    return "; ".join(_describe(problem) for problem in error.errors())
+
+
+def _describe(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {where}"
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    return f"{where}: {problem['msg']} (got {problem['input']!r})"
