@@ -14,7 +14,7 @@ help: ## list the targets
 setup: $(STAMP) ## create .venv with the package and all that the other targets need
 
 # The stamp is written last: an interrupted installation is taken up again.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml setup.py constraints.txt $(wildcard native/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[tuning,zoo,dask,mujoco,box2d,test]'
 	@touch $@
