@@ -37,11 +37,12 @@ bench: setup ## speed against SB3, sb3-contrib and SBX; where the time goes; tri
 mutants: setup ## break the package in some ninety places, one at a time: a test must fail each time (half an hour)
 	$(BIN)/python tests/mutants.py
 
-# mypy cannot map a directory to a package, as setuptools does: it is shown a tree of links in which
-# tuning/ stands where it is installed.
-lint: setup ## ruff (rules and format) and mypy --strict
+# mypy and import-linter cannot map a directory to a package, as setuptools does: they are shown a tree of links
+# in which tuning/ stands where it is installed.
+lint: setup ## ruff (rules and format), mypy --strict, import-linter (the rooms of CONTRIBUTING.md)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	@rm -rf $(TYPED) && mkdir -p $(TYPED)/sb3_ppo_variants
 	@cd $(TYPED)/sb3_ppo_variants && ln -s ../../../sb3_ppo_variants/* ../../../tuning ../../../zoo_configs .
 	cd $(TYPED) && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p sb3_ppo_variants
+	cd $(TYPED) && ../../$(BIN)/lint-imports --no-cache --no-logo ../../pyproject.toml

@@ -22,13 +22,13 @@ from typing import Any
 
 from reporting import footer, machine, markdown, one_thread, positive, versions
 from rich.console import Console
-from sb3_ppo_variants.tuning.cell import Cell, CellResult, CurvePoint, package_versions
-from sb3_ppo_variants.tuning.coordinator import Coordinator
-from sb3_ppo_variants.tuning.executor import CellExecutor, LocalExecutor, resident_memory
-from sb3_ppo_variants.tuning.progress import Progress
+from sb3_ppo_variants.tuning.decisions.coordinator import Coordinator
 from sb3_ppo_variants.tuning.rank import make_tracks
-from sb3_ppo_variants.tuning.store import CellStore
-from sb3_ppo_variants.tuning.study import Study
+from sb3_ppo_variants.tuning.report.progress import Progress
+from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, CurvePoint, package_versions
+from sb3_ppo_variants.tuning.runs.local_pool import CellExecutor, LocalExecutor, resident_memory
+from sb3_ppo_variants.tuning.runs.store import CellStore
+from sb3_ppo_variants.tuning.study.study_file import Study
 
 SEEDS = 10
 ALGORITHMS = ("ppo", "trpo")
@@ -139,7 +139,7 @@ def _local(workers: int, folder: Path) -> Iterator[CellExecutor]:
 
 @contextmanager
 def _dask(workers: int, folder: Path) -> Iterator[CellExecutor]:
-    from sb3_ppo_variants.tuning.dask_executor import DaskExecutor
+    from sb3_ppo_variants.tuning.runs.cluster import DaskExecutor
 
     file = folder / "scheduler.json"
     place = ["--scheduler-file", str(file), "--no-dashboard"]

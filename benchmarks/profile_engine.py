@@ -16,28 +16,29 @@ from reporting import footer, machine, markdown, one_thread, positive, versions
 os.environ.update(one_thread())  # before NumPy and torch make their thread pools
 
 import torch
-from sb3_ppo_variants.engines.numpy_engine import NumpyEngine
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import ClipPPO
 from sb3_ppo_variants.engines.array_statistics import ArrayStatistics
-from sb3_ppo_variants.engines.kernels.adam import Adam
+from sb3_ppo_variants.engines.array_update import ArrayUpdate
+from sb3_ppo_variants.engines.kernels.numpy_kernels import NumpyKernels
+from sb3_ppo_variants.training import logs
 
-PARTS: dict[str, list[tuple[type, str]]] = {
+PARTS: dict[str, list[tuple[Any, str]]] = {
     "environment and VecEnv": [(DummyVecEnv, "step_async"), (DummyVecEnv, "step_wait")],
-    "rollout: policy": [(NumpyEngine, "act"), (NumpyEngine, "values")],
+    "rollout: policy": [(NumpyKernels, "act"), (NumpyKernels, "values")],
     "rollout: callbacks": [(BaseCallback, "update_locals"), (BaseCallback, "on_step")],
     "rollout: the rest": [(ClipPPO, "collect_rollouts")],
-    "update: forward": [(NumpyEngine, "evaluate")],
-    "update: slopes and backward": [(NumpyEngine, "step")],
-    "update: Adam": [(Adam, "step")],
+    "update: forward": [(ArrayUpdate, "evaluate")],
+    "update: slopes and backward": [(ArrayUpdate, "step")],
+    "update: Adam": [(NumpyKernels, "step")],
     "update: statistics, logs": [
-        (NumpyEngine, "measure"),
+        (ArrayUpdate, "measure"),
         (ArrayStatistics, "_reduce"),
         (ArrayStatistics, "finish"),
-        (ClipPPO, "_log_update"),
+        (logs, "log_update"),
     ],
     "update: the rest": [(ClipPPO, "train")],
 }
@@ -60,8 +61,8 @@ class Stopwatch:
         ended, self._part, self._since = self._part, part, now
         return ended
 
-    def watch(self, owner: type, method: str, part: str) -> None:
-        """Charge all calls of a method to a part."""
+    def watch(self, owner: Any, method: str, part: str) -> None:
+        """Charge all calls of a class's method, or a module's function, to a part."""
         original = getattr(owner, method)
 
         @functools.wraps(original)

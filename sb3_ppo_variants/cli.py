@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sb3_ppo_variants.registry import Algorithm
-    from sb3_ppo_variants.tuning.study import StudyChoices
+    from sb3_ppo_variants.tuning.study.study_file import StudyChoices
 
 app = typer.Typer(
     name="ppo-variants",
@@ -164,7 +164,7 @@ _StudyFolder = Annotated[
 def report(folder: _StudyFolder) -> None:
     """Write report.html for a finished study: one page with figures and tables that needs no network."""
     with _tuning_extra("report"):
-        from sb3_ppo_variants.tuning.report import write_report
+        from sb3_ppo_variants.tuning.report.page import write_report
 
         typer.echo(write_report(folder))
 
@@ -177,7 +177,7 @@ def dashboard(
 ) -> None:
     """Watch a study in optuna-dashboard, also while it runs; nothing is written. Ctrl-C ends it."""
     with _tuning_extra("dashboard"):
-        from sb3_ppo_variants.tuning.dashboard import dashboard as serve
+        from sb3_ppo_variants.tuning.report.dashboard import dashboard as serve
 
         try:
             serve(folder, port=port, announce=lambda url: typer.echo(f"{url} (Ctrl-C ends it)"))
@@ -193,7 +193,7 @@ def export(
 ) -> None:
     """Write the tuned values of a finished study as zoo entries that say where they come from."""
     with _tuning_extra("export"):
-        from sb3_ppo_variants.tuning.export import export as write_entries
+        from sb3_ppo_variants.tuning.ranking.export import export as write_entries
 
         exported = write_entries(folder, to)
     for path, env_ids in exported.written.items():

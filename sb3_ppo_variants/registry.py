@@ -1,6 +1,5 @@
 """Algorithm id -> class, for all that this package trains, tunes and ranks: variants, their forms, two baselines."""
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -12,6 +11,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_ppo_variants import families
+from sb3_ppo_variants.entries.constructors import constructor_parameters, explicit_parameters
 from sb3_ppo_variants.search_space import Choice, FloatRange, IntRange, SearchSpace
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 from sb3_ppo_variants.variants.adaptive_clip_ppo import AdaptiveClipPPO
@@ -58,31 +58,12 @@ class Algorithm:
         parameters = constructor_parameters(self.cls)
         if self.is_baseline:
             return {name: parameters[name].default for name in self.own_search_space}
-        shared = constructor_parameters(PPO) | _explicit_parameters(UpdateLoop)
+        shared = constructor_parameters(PPO) | explicit_parameters(UpdateLoop)
         return {
             name: parameter.default
             for name, parameter in parameters.items()
             if parameter.kind is parameter.KEYWORD_ONLY and name not in shared
         }
-
-
-def constructor_parameters(cls: type) -> dict[str, inspect.Parameter]:
-    """Return all that the constructor accepts, with what ``**kwargs`` hands on to the classes behind it.
-
-    :param cls: an algorithm class
-    :return: name -> parameter, the nearest class first
-    """
-    parameters: dict[str, inspect.Parameter] = {}
-    for ancestor in cls.__mro__:
-        if "__init__" not in vars(ancestor):
-            continue
-        parameters = parameters | {
-            name: parameter for name, parameter in _explicit_parameters(ancestor).items() if name not in parameters
-        }
-        signature = inspect.signature(vars(ancestor)["__init__"])
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
-            break
-    return parameters
 
 
 def get_algorithm(algorithm_id: str) -> Algorithm:
@@ -99,20 +80,8 @@ def get_algorithm(algorithm_id: str) -> Algorithm:
     raise ValueError(f"Unknown algorithm {algorithm_id!r}: {hint}")
 
 
-def _explicit_parameters(cls: type) -> dict[str, inspect.Parameter]:
-    """Return the parameters that the class's own ``__init__`` names."""
-    if "__init__" not in vars(cls):
-        return {}
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {
-        name: parameter
-        for name, parameter in inspect.signature(vars(cls)["__init__"]).parameters.items()
-        if name != "self" and parameter.kind not in variadic
-    }
-
-
-def _variant(algorithm_id: str, cls: type[UpdateLoop]) -> Algorithm:
-    return Algorithm(algorithm_id, cls, cls.limits_step_by, cls.own_search_space, is_baseline=False)
+def _variant(cls: type[UpdateLoop]) -> Algorithm:
+    return Algorithm(cls.zoo_config, cls, cls.limits_step_by, cls.own_search_space, is_baseline=False)
 
 
 def _form(family: str, variant: Algorithm) -> Algorithm:
@@ -136,18 +105,18 @@ _TRPO_SEARCH_SPACE: SearchSpace = {
 }
 
 _REGISTERED = (
-    _variant("clip_ppo", ClipPPO),
-    _variant("adaptive_clip_ppo", AdaptiveClipPPO),
-    _variant("kl_stop_ppo", KLStopPPO),
-    _variant("trust_region_ppo", TrustRegionPPO),
-    _variant("kl_penalty_ppo", KLPenaltyPPO),
-    _variant("adaptive_lr_ppo", AdaptiveLRPPO),
-    _variant("spo", SPO),
-    _variant("truly_ppo", TrulyPPO),
-    _variant("trgppo", TRGPPO),
-    _variant("espo", ESPO),
-    _variant("discovered_ppo", DiscoveredPPO),
-    _variant("rpo", RPO),
+    _variant(ClipPPO),
+    _variant(AdaptiveClipPPO),
+    _variant(KLStopPPO),
+    _variant(TrustRegionPPO),
+    _variant(KLPenaltyPPO),
+    _variant(AdaptiveLRPPO),
+    _variant(SPO),
+    _variant(TrulyPPO),
+    _variant(TRGPPO),
+    _variant(ESPO),
+    _variant(DiscoveredPPO),
+    _variant(RPO),
     Algorithm("ppo", PPO, "clipped ratio (baseline, SB3)", _PPO_SEARCH_SPACE, is_baseline=True),
     Algorithm("trpo", TRPO, "KL constraint (baseline, sb3-contrib)", _TRPO_SEARCH_SPACE, is_baseline=True),
 )

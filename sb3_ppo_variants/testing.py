@@ -40,8 +40,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from sb3_ppo_variants.entries.policy_kwargs import ACTIVATIONS
 from sb3_ppo_variants.search_space import Choice, Parameter
-from sb3_ppo_variants.training.policy_kwargs import ACTIVATIONS
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement

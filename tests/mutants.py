@@ -540,10 +540,8 @@ MUTANTS = [
     Mutant(
         "a stop takes its minibatch's step all the same",
         "training/update_loop.py",
-        '            self._ask_to_stop("before_step", stats)\n'
-        "            if self._is_over(stats):\n"
-        "                return\n",
-        '            self._ask_to_stop("before_step", stats)\n',
+        '                        if self._ends("before_step", update.stats):\n                            break\n',
+        '                        self._ends("before_step", update.stats)\n',
         "tests/test_update_loop.py",
         "ends_the_update_where",
     ),
@@ -565,15 +563,15 @@ MUTANTS = [
     ),
     Mutant(
         "gradients are not clipped",
-        "training/update_loop.py",
-        "clip_grad_norm_(self._old_policy.parameters, self.max_grad_norm)",
-        "clip_grad_norm_(self._old_policy.parameters, 1e9)",
+        "engines/torch_engine.py",
+        "clip_grad_norm_(self.old_policy.parameters, self._model.max_grad_norm)",
+        "clip_grad_norm_(self.old_policy.parameters, 1e9)",
         "tests/test_parity.py",
         "clip_ppo_is_ppo and (box or VecNormalize)",
     ),
     Mutant(
         "a gradient that is not finite reaches the parameters",
-        "training/update_loop.py",
+        "engines/torch_engine.py",
         "if not math.isfinite((norm + loss.detach()).item()):",
         "if False:",
         "tests/test_non_finite.py",
@@ -581,25 +579,23 @@ MUTANTS = [
     ),
     Mutant(
         "a rollout that is not finite is learned from",
-        "training/update_loop.py",
-        "            if not _all_finite(values):\n",
-        "            if False:\n",
+        "update_parts/finite.py",
+        "        if not all_finite(values):\n",
+        "        if False:\n",
         "tests/test_non_finite.py",
         "bad_entry",
     ),
     Mutant(
         "a refused update leaves its gradients behind",
-        "training/update_loop.py",
-        "                self.policy.optimizer.zero_grad()\n"
-        "                raise NonFiniteUpdateError(name, self._position(stats))",
-        "                self.policy.optimizer.step()\n"
-        "                raise NonFiniteUpdateError(name, self._position(stats))",
+        "engines/torch_engine.py",
+        "            policy.optimizer.zero_grad()\n            raise NonFiniteUpdateError(",
+        "            policy.optimizer.step()\n            raise NonFiniteUpdateError(",
         "tests/test_non_finite.py",
         "bad_gradient",
     ),
     Mutant(
         "the KL over the rollout is that of its beginning",
-        "training/update_loop.py",
+        "engines/rollout_data.py",
         "range(0, size, _MEASURE_CHUNK)",
         "range(0, min(size, _MEASURE_CHUNK), _MEASURE_CHUNK)",
         "tests/test_update_loop.py",
@@ -607,9 +603,9 @@ MUTANTS = [
     ),
     Mutant(
         "measuring draws a random number",
-        "training/update_loop.py",
-        "        for start in range(0, size, _MEASURE_CHUNK):",
-        "        np.random.rand()\n        for start in range(0, size, _MEASURE_CHUNK):",
+        "engines/rollout_data.py",
+        "    for start in range(0, size, _MEASURE_CHUNK):",
+        "    np.random.rand()\n    for start in range(0, size, _MEASURE_CHUNK):",
         "tests/test_parity.py",
         "clip_ppo_is_ppo and discrete",
     ),
@@ -656,7 +652,7 @@ MUTANTS = [
     # The NumPy engine
     Mutant(
         "the engine's categorical gradient forgets the action taken",
-        "engines/kernels/heads.py",
+        "engines/kernels/discrete_heads.py",
         "        gradient.ravel()[self._taken] += log_prob_slope\n",
         "",
         "tests/test_engine_gradients.py",
@@ -664,7 +660,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine punishes the entropy",
-        "engines/kernels/heads.py",
+        "engines/kernels/discrete_heads.py",
         "gradient -= entropy_slope * probs * (self._log_probs + entropy)",
         "gradient += entropy_slope * probs * (self._log_probs + entropy)",
         "tests/test_engine_gradients.py",
@@ -672,7 +668,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine's entropy of a Gaussian counts one sample",
-        "engines/kernels/heads.py",
+        "engines/kernels/gaussian_head.py",
         "self._log_std_gradient += entropy_slope * len(z)",
         "self._log_std_gradient += entropy_slope",
         "tests/test_engine_gradients.py",
@@ -680,7 +676,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine's KL gradient forgets the mean",
-        "engines/kernels/heads.py",
+        "engines/kernels/gaussian_head.py",
         "spread = (old.std * inverse_std) ** 2 + scaled**2",
         "spread = (old.std * inverse_std) ** 2 + 0 * scaled",
         "tests/test_engine_gradients.py",
@@ -688,7 +684,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine's KL is that of new to old",
-        "engines/kernels/heads.py",
+        "engines/kernels/discrete_heads.py",
         "gradient += kl_slope[:, None] * (probs - _sigmoid(old.outputs))",
         "gradient += kl_slope[:, None] * (_sigmoid(old.outputs) - probs)",
         "tests/test_engine_gradients.py",
@@ -696,7 +692,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine normalises one sample",
-        "engines/numpy_engine.py",
+        "engines/array_update.py",
         "_standardised(tail[None])[0] if len(tail) > 1 else tail",
         "_standardised(tail[None])[0]",
         "tests/test_update_loop.py",
@@ -704,7 +700,7 @@ MUTANTS = [
     ),
     Mutant(
         "the engine does not clip gradients",
-        "engines/numpy_engine.py",
+        "engines/array_update.py",
         "min(1.0, model.max_grad_norm / (norm + 1e-6))",
         "1.0",
         "tests/test_engine.py",

@@ -25,7 +25,8 @@ from stable_baselines3.common.vec_env import (
     sync_envs_normalization,
 )
 
-from sb3_ppo_variants import AdaptiveClipPPO, ClipPPO, experiment
+from sb3_ppo_variants import AdaptiveClipPPO, ClipPPO, KLStopPPO
+from sb3_ppo_variants.entries import zoo_files
 from sb3_ppo_variants.experiment import Experiment, registered_entry, registered_envs
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 
@@ -95,7 +96,7 @@ def test_registered_entry_cannot_be_spoiled_by_its_reader() -> None:
 
 
 def test_a_file_without_entry_and_default_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "_zoo_file", lambda _: {"CartPole-v1": MLP})
+    monkeypatch.setattr(zoo_files, "_zoo_file", lambda _: {"CartPole-v1": MLP})
     with pytest.raises(ValueError, match=r"zoo_configs/ppo\.yml has no entry for 'Pendulum-v1'"):
         registered_entry("ppo", "Pendulum-v1")
 
@@ -122,7 +123,7 @@ def test_an_unknown_key_is_named_with_its_place_and_what_is_allowed(monkeypatch:
         Experiment("trpo", "CartPole-v1", {**MLP, "n_epochs": 3})
     with pytest.raises(ValueError, match="'seed'"):
         Experiment("ppo", "CartPole-v1", {**MLP, "seed": 3})
-    monkeypatch.setattr(experiment, "_zoo_file", lambda _: {"default": {**MLP, "max_kl": 1}})
+    monkeypatch.setattr(zoo_files, "_zoo_file", lambda _: {"default": {**MLP, "max_kl": 1}})
     with pytest.raises(ValueError, match=r"'max_kl' in entry CartPole-v1 of zoo_configs/ppo\.yml"):
         Experiment.from_zoo("ppo", "CartPole-v1")
 
@@ -392,20 +393,21 @@ def test_from_zoo_of_a_users_variant_uses_the_entries_of_its_registered_ancestor
     class MinePPO(Mine, PPO):
         pass
 
-    class Loop(UpdateLoop):
+    class NarrowPPO(KLStopPPO):
         pass
 
     model = MinePPO.from_zoo("CartPole-v1", own=2.0)
     assert (type(model), model.own, model.n_steps) == (MinePPO, 2.0, 32)
-    with pytest.raises(ValueError, match=r"for Loop: derive it from one of ClipPPO.*PPO"):
-        Loop.from_zoo("CartPole-v1")
+    assert NarrowPPO.from_zoo("CartPole-v1", n_envs=1).max_kl == KLStopPPO.from_zoo("CartPole-v1").max_kl
+    with pytest.raises(ValueError, match="UpdateLoop is a mixin"):
+        UpdateLoop.from_zoo("CartPole-v1")
 
 
 def test_from_zoo_closes_its_environments_when_the_model_cannot_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[bool] = []
     monkeypatch.setattr(DummyVecEnv, "close", lambda self: closed.append(True))
     with pytest.raises(ValueError, match="max_kl"):
-        experiment.model_from_zoo(experiment.get_algorithm("kl_stop_ppo").cls, "CartPole-v1", max_kl=-1.0)
+        KLStopPPO.from_zoo("CartPole-v1", max_kl=-1.0)
     assert closed == [True]
 
 

@@ -9,7 +9,8 @@ from sb3_contrib import TRPO
 from stable_baselines3 import PPO
 
 import sb3_ppo_variants
-from sb3_ppo_variants.registry import ALGORITHMS, VARIANTS, Algorithm, constructor_parameters, get_algorithm
+from sb3_ppo_variants.entries.constructors import constructor_parameters
+from sb3_ppo_variants.registry import ALGORITHMS, VARIANTS, Algorithm, get_algorithm
 from sb3_ppo_variants.search_space import Choice, FloatRange, IntRange, suggest
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 

@@ -41,9 +41,10 @@ class Scripted(AdaptiveLRPPO):
         self.measured += 1
         return replace(super()._measure_rollout(), kl=self.kls.pop(0))
 
-    def _step(self, loss: th.Tensor, stats: Any) -> None:
-        self.rates.append(self.policy.optimizer.param_groups[0]["lr"])
-        super()._step(loss, stats)
+    def _should_stop(self, point: Any, stats: Any) -> Any:
+        if point == "after_step":  # the rate of the step just taken
+            self.rates.append(self.policy.optimizer.param_groups[0]["lr"])
+        return super()._should_stop(point, stats)
 
 
 def scripted(**arguments: Any) -> Scripted:

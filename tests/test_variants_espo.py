@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch as th
 from helpers import SETTINGS, assert_same_run, train
 from stable_baselines3 import PPO
 
@@ -32,9 +31,9 @@ class Watched(ESPO):
         self.deviations.append(float(np.abs(batch.ratio.detach().numpy() - 1).mean()))
         return super()._losses(batch)
 
-    def _step(self, loss: th.Tensor, stats: Any) -> None:
-        self.steps += 1
-        super()._step(loss, stats)
+    def _should_stop(self, point: Any, stats: Any) -> Any:
+        self.steps += point == "after_step"
+        return super()._should_stop(point, stats)
 
 
 def make(**arguments: Any) -> Watched:

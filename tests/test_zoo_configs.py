@@ -14,7 +14,8 @@ import torch as th
 import yaml
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_ppo_variants.experiment import ENVIRONMENT_KEYS, Experiment, registered_entry, registered_envs
+from sb3_ppo_variants.entries.checks import ENVIRONMENT_KEYS
+from sb3_ppo_variants.experiment import Experiment, registered_entry, registered_envs
 from sb3_ppo_variants.registry import ALGORITHMS, VARIANTS
 
 for _package in (ale_py, minigrid):

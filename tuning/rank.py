@@ -9,20 +9,20 @@ from rich.console import Console
 from rich.table import Table
 from typing_extensions import Unpack
 
-from .coordinator import Coordinator
-from .executor import CellExecutor, LocalExecutor
-from .one_for_all import OneForAll
-from .plan import estimate, show_plan
-from .progress import Progress
-from .proposals import distributions
-from .protocol import pin_protocol, protocol_digest, protocol_of, study_seeds
-from .report import write_report
-from .result_files import TABLE_HEADER, table_row, write_results
-from .results import Ranking, make_ranking
-from .store import CellStore, FolderLock
-from .study import Study, StudyChoices, load_study
-from .track import Track
-from .trial_log import TrialLog, open_storage, storage_errors
+from .decisions.coordinator import Coordinator
+from .decisions.one_for_all import OneForAll
+from .decisions.proposals import distributions
+from .decisions.track import Track
+from .decisions.trial_log import TrialLog, open_storage, storage_errors
+from .ranking.result_files import TABLE_HEADER, table_row, write_results
+from .ranking.results import Ranking, make_ranking
+from .report.page import write_report
+from .report.progress import Progress
+from .runs.local_pool import CellExecutor, LocalExecutor
+from .runs.store import CellStore, FolderLock
+from .study.plan import estimate, show_plan
+from .study.protocol import pin_protocol, protocol_digest, protocol_of, study_seeds
+from .study.study_file import Study, StudyChoices, load_study
 
 
 def rank(
@@ -141,7 +141,7 @@ def _executor(study: Study, folder: Path, workers: int | None, dask: str | None)
         if workers is not None:
             raise ValueError("workers are counted on this machine; those of a Dask cluster are started there")
         try:
-            from .dask_executor import DaskExecutor
+            from .runs.cluster import DaskExecutor
         except ModuleNotFoundError as error:
             raise ValueError(f'a Dask cluster needs {error.name}: pip install "sb3-ppo-variants[dask]"') from error
         executor = DaskExecutor(dask, time_limit=time_limit, memory_limit=memory_limit)

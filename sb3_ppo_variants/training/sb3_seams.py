@@ -4,17 +4,19 @@ import io
 import pathlib
 from abc import abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 from typing_extensions import Self
 
 from sb3_ppo_variants.engines.engine import Engine, Update
-from sb3_ppo_variants.training.policy_kwargs import resolve_policy_kwargs
+from sb3_ppo_variants.entries.entry import model_from_zoo
+from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.finite import all_finite, in_the_rollout, is_invalid_distribution
 
@@ -26,6 +28,8 @@ else:
 
 class SB3Seams(_Base):
     """SB3's methods as far as the package changes them; :class:`UpdateLoop` stands on it."""
+
+    zoo_config: ClassVar[str]
 
     _engine: Engine | None = None
     _update: Update | None = None
@@ -49,9 +53,9 @@ class SB3Seams(_Base):
             ``device`` and ``tensorboard_log`` go to the constructor
         :raises ValueError: if a key is unknown, or nothing is registered for the environment and there is no default
         """
-        from sb3_ppo_variants.experiment import model_from_zoo  # needs the registry, which needs this module
-
-        model = model_from_zoo(cls, env_id, **overrides)
+        if not issubclass(cls, OnPolicyAlgorithm):
+            raise ValueError(f"{cls.__name__} is a mixin: call from_zoo on a class that puts it in front of SB3's PPO.")
+        model = model_from_zoo(cls, cls.zoo_config, env_id, **overrides)
         assert isinstance(model, cls)
         return model
 

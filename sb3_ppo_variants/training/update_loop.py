@@ -50,9 +50,14 @@ class UpdateLoop(SB3Seams):
     :param engine: "torch" (default) equals SB3 bit for bit. "auto" runs plain MLP policies on the CPU in NumPy, several
         times faster and equal up to float rounding, and everything else in PyTorch; "numpy" insists
     :raises ValueError: if ``engine`` is "numpy" and the model cannot run on it
+
+    :cvar limits_step_by: a few words for tables
+    :cvar own_search_space: ranges of the parameters that tuning adds to the shared ones
+    :cvar zoo_config: name of the file in ``zoo_configs`` that ``from_zoo`` reads, without its ending
     """
 
     limits_step_by: ClassVar[str]
+    zoo_config: ClassVar[str] = "ppo"
     own_search_space: ClassVar[SearchSpace] = {}
     needs_old_distribution: bool = False
 

@@ -39,6 +39,7 @@ class AdaptiveClip(UpdateLoop):
     :raises ValueError: if a parameter is outside its range or ``clip_range`` is a schedule that changes
     """
 
+    zoo_config: ClassVar[str] = "adaptive_clip_ppo"
     limits_step_by: ClassVar[str] = "clip range steered by measured KL"
     own_search_space: ClassVar[SearchSpace] = {
         "desired_kl": FloatRange(0.003, 0.05, log=True),

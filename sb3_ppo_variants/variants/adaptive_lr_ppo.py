@@ -65,6 +65,7 @@ class AdaptiveLR(UpdateLoop):
     Sources: ``update`` in rsl_rl's ``ppo.py`` (schedule "adaptive"); the rule from Heess et al. 2017 (1707.02286).
     """
 
+    zoo_config: ClassVar[str] = "adaptive_lr_ppo"
     limits_step_by: ClassVar[str] = "learning rate steered by measured KL"
     own_search_space: ClassVar[SearchSpace] = {
         "clip_range": FloatRange(0.1, 0.4),

@@ -42,6 +42,7 @@ class Clip(UpdateLoop):
     Dual clip: Ye et al. 2020 (1912.09729). Value clip "max": OpenAI baselines' PPO2.
     """
 
+    zoo_config: ClassVar[str] = "clip_ppo"
     limits_step_by: ClassVar[str] = "clipped ratio"
     own_search_space: ClassVar[SearchSpace] = {
         "clip_range": FloatRange(0.1, 0.4),

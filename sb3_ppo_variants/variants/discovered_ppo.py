@@ -42,6 +42,7 @@ class Discovered(UpdateLoop):
     Source: Lu et al. 2022 (2210.05639), "Discovered Policy Optimisation".
     """
 
+    zoo_config: ClassVar[str] = "discovered_ppo"
     limits_step_by: ClassVar[str] = "discovered drift function"
     own_search_space: ClassVar[SearchSpace] = {
         "drift_alpha": FloatRange(0.5, 8.0, log=True),

@@ -46,6 +46,7 @@ class RatioDeviationStop(UpdateLoop):
     Source: Sun et al. 2022 (2202.00079), "You May Not Need Ratio Clipping in PPO".
     """
 
+    zoo_config: ClassVar[str] = "espo"
     limits_step_by: ClassVar[str] = "early stop on mean ratio deviation"
     own_search_space: ClassVar[SearchSpace] = {"max_ratio_deviation": FloatRange(0.05, 0.5, log=True)}
 

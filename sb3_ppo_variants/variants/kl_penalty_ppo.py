@@ -54,6 +54,7 @@ class KLPenalty(UpdateLoop):
     Source: Schulman et al. 2017 (1707.06347), sec. 4.
     """
 
+    zoo_config: ClassVar[str] = "kl_penalty_ppo"
     limits_step_by: ClassVar[str] = "KL penalty with adaptive coefficient"
     own_search_space: ClassVar[SearchSpace] = {
         "kl_coef": FloatRange(0.03, 10.0, log=True),

@@ -45,6 +45,7 @@ class KLStop(UpdateLoop):
     "Approximating KL Divergence" (2020) for k3.
     """
 
+    zoo_config: ClassVar[str] = "kl_stop_ppo"
     limits_step_by: ClassVar[str] = "early stop on KL"
     own_search_space: ClassVar[SearchSpace] = {
         "clip_range": FloatRange(0.1, 0.4),

@@ -43,6 +43,7 @@ class RobustPolicyOptimization(UpdateLoop):
     Source: Rahman and Xue 2022 (2212.07536), "Robust Policy Optimization in Deep Reinforcement Learning".
     """
 
+    zoo_config: ClassVar[str] = "rpo"
     limits_step_by: ClassVar[str] = "clipped ratio with a randomly shifted mean"
     own_search_space: ClassVar[SearchSpace] = {
         "clip_range": FloatRange(0.1, 0.4),

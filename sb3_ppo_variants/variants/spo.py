@@ -37,6 +37,7 @@ class SimplePolicyOptimization(UpdateLoop):
     Source: Xie et al. 2025 (2401.16025).
     """
 
+    zoo_config: ClassVar[str] = "spo"
     limits_step_by: ClassVar[str] = "quadratic penalty on the ratio"
     own_search_space: ClassVar[SearchSpace] = {"clip_range": FloatRange(0.05, 0.5, log=True)}
 

@@ -56,6 +56,7 @@ class TrustRegionGuided(UpdateLoop):
     Source: Wang et al. 2019 (1901.10314), "Trust Region-Guided PPO".
     """
 
+    zoo_config: ClassVar[str] = "trgppo"
     limits_step_by: ClassVar[str] = "clip bounds per sample from a KL budget"
     own_search_space: ClassVar[SearchSpace] = {"clip_range": FloatRange(0.1, 0.4)}  # from which the budget follows
 

@@ -58,6 +58,7 @@ class Truly(UpdateLoop):
     Source: Wang et al. 2019, second version 2020 (1903.07940), "Truly Proximal Policy Optimization".
     """
 
+    zoo_config: ClassVar[str] = "truly_ppo"
     limits_step_by: ClassVar[str] = "rollback past a KL or ratio trigger"
     own_search_space: ClassVar[SearchSpace] = {
         "rollback_coef": Choice((None, 0.5, 1.5, 15.0)),

@@ -53,6 +53,7 @@ class TrustRegion(UpdateLoop):
     PPO's update; the combination is this package's construction.
     """
 
+    zoo_config: ClassVar[str] = "trust_region_ppo"
     limits_step_by: ClassVar[str] = "early stop, then backtracking into KL <= max_kl"
     own_search_space: ClassVar[SearchSpace] = {
         "clip_range": FloatRange(0.1, 0.4),

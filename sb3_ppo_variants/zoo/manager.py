@@ -23,11 +23,12 @@ from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_ppo_variants.entries.checks import ENVIRONMENT_KEYS, check_keys, check_values
+from sb3_ppo_variants.entries.constructors import constructor_parameters
+from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
+from sb3_ppo_variants.entries.schedules import resolve_schedule
 from sb3_ppo_variants.evaluation import MaskedEvalCallback, knows_masks
-from sb3_ppo_variants.experiment import ENVIRONMENT_KEYS, check_keys, check_values, resolve_schedule
-from sb3_ppo_variants.registry import constructor_parameters
 from sb3_ppo_variants.search_space import suggest
-from sb3_ppo_variants.training.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.zoo.algorithms import ALGORITHMS, TUNED
 from sb3_ppo_variants.zoo.schedules import FallingParameters, resolve_schedules

@@ -5,7 +5,7 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_ppo_variants.experiment import SCHEDULE_KEYS, resolve_schedule
+from sb3_ppo_variants.entries.schedules import SCHEDULE_KEYS, resolve_schedule
 from sb3_ppo_variants.registry import Algorithm
 
 _ALMOST_ZERO = 1e-6  # of the start: a falling schedule gets there, but not to 0, before the last update

@@ -4,16 +4,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sb3_ppo_variants.experiment import ENVIRONMENT_KEYS, SCHEDULE_KEYS, resolve_schedule
+from sb3_ppo_variants.entries.checks import ENVIRONMENT_KEYS
+from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
+from sb3_ppo_variants.entries.schedules import SCHEDULE_KEYS, resolve_schedule
 from sb3_ppo_variants.registry import get_algorithm
 from sb3_ppo_variants.search_space import Trial, suggest
-from sb3_ppo_variants.training.policy_kwargs import resolve_policy_kwargs
+from sb3_ppo_variants.tuning_space import TuningSpace
 from sb3_ppo_variants.zoo.algorithms import TUNED
-
-if TYPE_CHECKING:
-    from sb3_ppo_variants.tuning.search_space import TuningSpace
 
 Sampler = Callable[[Trial, int, int, dict[str, Any]], dict[str, Any]]
 
@@ -22,24 +21,22 @@ _KEPT = ("n_envs", "normalize", "policy_kwargs")
 # Rollouts are at most a quarter of a run: from here on nothing of the space is cut off
 _UNLIMITED_STEPS = 2**16
 
-_current_space: ContextVar["TuningSpace | None"] = ContextVar("current_space", default=None)
+_current_space: ContextVar[TuningSpace | None] = ContextVar("current_space", default=None)
 
 
-def tuning_space(algorithm_id: str, entry: Mapping[str, Any], steps: int = _UNLIMITED_STEPS) -> "TuningSpace":
+def tuning_space(algorithm_id: str, entry: Mapping[str, Any], steps: int = _UNLIMITED_STEPS) -> TuningSpace:
     """Return the harness' space around a zoo entry.
 
     :param algorithm_id: an id of the registry
     :param entry: raw zoo entry of the run
     :param steps: environment steps of a trial, which limit the rollout
     """
-    from sb3_ppo_variants.tuning.search_space import TuningSpace  # the library does not import the harness
-
     kept = {key: entry[key] for key in _KEPT if key in entry}
     return TuningSpace(get_algorithm(algorithm_id), kept, steps)
 
 
 @contextmanager
-def sampling_from(space: "TuningSpace") -> Iterator[None]:
+def sampling_from(space: TuningSpace) -> Iterator[None]:
     """Within it, :data:`SAMPLERS` draw from ``space``: rl_zoo3 tells them neither entry nor steps.
 
     It holds for the current thread only, because rl_zoo3 runs parallel trials in threads.

@@ -6,7 +6,7 @@ import gymnasium as gym
 import pytest
 from families_helpers import MaskedSpaceEnv
 from memory_task import CueCorridor
-from sb3_ppo_variants.tuning.cell import Cell, Evaluation, run_cell
+from sb3_ppo_variants.tuning.runs.cell import Cell, Evaluation, run_cell
 
 from sb3_ppo_variants.families import MaskableClipPPO, MaskableRecurrentTrustRegionPPO
 from sb3_ppo_variants.testing import MULTI_DISCRETE, VECTOR

@@ -5,15 +5,15 @@ import random
 from pathlib import Path
 from typing import Any
 
-from sb3_ppo_variants.tuning.cell import Cell, CellResult, CurvePoint, failed_result, package_versions
-from sb3_ppo_variants.tuning.coordinator import Coordinator
-from sb3_ppo_variants.tuning.normalisation import scale_of
-from sb3_ppo_variants.tuning.protocol import protocol_digest, protocol_of, study_seeds
+from sb3_ppo_variants.tuning.decisions.coordinator import Coordinator
 from sb3_ppo_variants.tuning.rank import make_tracks
-from sb3_ppo_variants.tuning.result_files import write_results
-from sb3_ppo_variants.tuning.results import make_ranking
-from sb3_ppo_variants.tuning.store import CellStore
-from sb3_ppo_variants.tuning.study import Study
+from sb3_ppo_variants.tuning.ranking.result_files import write_results
+from sb3_ppo_variants.tuning.ranking.results import make_ranking
+from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, CurvePoint, failed_result, package_versions
+from sb3_ppo_variants.tuning.runs.store import CellStore
+from sb3_ppo_variants.tuning.study.protocol import protocol_digest, protocol_of, study_seeds
+from sb3_ppo_variants.tuning.study.scales import scale_of
+from sb3_ppo_variants.tuning.study.study_file import Study
 from tuning_helpers import Recorder, Threads
 
 ALGORITHMS = ("clip_ppo", "ppo", "trpo")

@@ -11,8 +11,8 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from sb3_ppo_variants.tuning import cell as cell_module
-from sb3_ppo_variants.tuning.cell import Cell, CellResult, Evaluation, canonical_json, package_versions, run_cell
+from sb3_ppo_variants.tuning.runs import cell as cell_module
+from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, Evaluation, canonical_json, package_versions, run_cell
 from tuning_helpers import make_cell
 
 json_values = st.recursive(
@@ -177,7 +177,7 @@ def test_statistics_of_vec_normalize_reach_the_evaluation(monkeypatch: pytest.Mo
     """Without them a policy trained on normalised observations sees others in its evaluation."""
     cell = make_cell(environment="Pendulum-v1", entry={**make_cell().entry, "normalize": True})
     synced = run_cell(cell)
-    monkeypatch.setattr("sb3_ppo_variants.tuning.cell.sync_envs_normalization", lambda *envs: None)
+    monkeypatch.setattr("sb3_ppo_variants.tuning.runs.cell.sync_envs_normalization", lambda *envs: None)
     assert run_cell(cell).returns != synced.returns
 
 

@@ -13,17 +13,18 @@ import optuna
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from sb3_ppo_variants.tuning import proposals
-from sb3_ppo_variants.tuning.cell import Cell, CellResult, failed_result, package_versions
-from sb3_ppo_variants.tuning.coordinator import Coordinator
-from sb3_ppo_variants.tuning.executor import MemoryLimitError, WorkerDiedError
-from sb3_ppo_variants.tuning.normalisation import FLOOR
+from sb3_ppo_variants.tuning.decisions import proposals
+from sb3_ppo_variants.tuning.decisions.coordinator import Coordinator
+from sb3_ppo_variants.tuning.decisions.track import Track
 from sb3_ppo_variants.tuning.rank import make_tracks
-from sb3_ppo_variants.tuning.search_space import TuningSpace
-from sb3_ppo_variants.tuning.store import CellStore
-from sb3_ppo_variants.tuning.study import EnvironmentBudget
-from sb3_ppo_variants.tuning.track import Track
+from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, failed_result, package_versions
+from sb3_ppo_variants.tuning.runs.local_pool import MemoryLimitError, WorkerDiedError
+from sb3_ppo_variants.tuning.runs.store import CellStore
+from sb3_ppo_variants.tuning.study.scales import FLOOR
+from sb3_ppo_variants.tuning.study.study_file import EnvironmentBudget
 from tuning_helpers import Killed, Recorder, Threads, coordinate, finished, result_of, study
+
+from sb3_ppo_variants.tuning_space import TuningSpace
 
 # Two environments, so that there is one configuration for both, and enough trials to prune some
 STUDY = study(trials=7).model_copy(
@@ -143,7 +144,7 @@ def test_gaussian_processes_propose_in_a_resumed_study_what_they_do_in_an_undist
 def test_kills_around_a_write_to_the_storage_do_not_matter(
     undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, when: str
 ) -> None:
-    from sb3_ppo_variants.tuning.trial_log import TrialLog
+    from sb3_ppo_variants.tuning.decisions.trial_log import TrialLog
 
     original = getattr(TrialLog, moment)
     calls = 0

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from finished_study import finished
-from sb3_ppo_variants.tuning.dashboard import dashboard
+from sb3_ppo_variants.tuning.report.dashboard import dashboard
 from typer.testing import CliRunner
 
 from sb3_ppo_variants.cli import app

@@ -15,9 +15,9 @@ import dask
 import pytest
 from distributed import Client
 from rich.console import Console
-from sb3_ppo_variants.tuning.dask_executor import DaskExecutor
-from sb3_ppo_variants.tuning.executor import MemoryLimitError, WorkerDiedError
 from sb3_ppo_variants.tuning.rank import rank
+from sb3_ppo_variants.tuning.runs.cluster import DaskExecutor
+from sb3_ppo_variants.tuning.runs.local_pool import MemoryLimitError, WorkerDiedError
 from test_tuning_executor import alive, die_unless_enough, leak, report_and_sleep, threads_and_sigint, wait_until
 from test_tuning_rank import command, finished_cells, ranking_of, without_times
 from tuning_helpers import SMALL_STUDY
@@ -215,7 +215,7 @@ def test_workers_of_this_machine_and_a_cluster_exclude_each_other(tmp_path: Path
 
 def test_without_the_extra_the_option_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    monkeypatch.delitem(sys.modules, "sb3_ppo_variants.tuning.dask_executor")
+    monkeypatch.delitem(sys.modules, "sb3_ppo_variants.tuning.runs.cluster")
     options: Any = ["rank", "quick", "--out", str(tmp_path / "out"), "--dask", "tcp://127.0.0.1:8786"]
     result = CliRunner().invoke(cli.app, options)
     assert str(result.exception) == 'a Dask cluster needs distributed: pip install "sb3-ppo-variants[dask]"'

@@ -11,7 +11,7 @@ from concurrent import futures
 from pathlib import Path
 
 import pytest
-from sb3_ppo_variants.tuning.executor import LocalExecutor, MemoryLimitError, WorkerDiedError, resident_memory
+from sb3_ppo_variants.tuning.runs.local_pool import LocalExecutor, MemoryLimitError, WorkerDiedError, resident_memory
 
 
 def alive(pid: int) -> bool:
@@ -214,7 +214,7 @@ def test_workers_end_with_a_coordinator_that_was_killed(tmp_path: Path) -> None:
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from test_tuning_executor import report_and_sleep
-        from sb3_ppo_variants.tuning.executor import LocalExecutor
+        from sb3_ppo_variants.tuning.runs.local_pool import LocalExecutor
         if __name__ == "__main__":
             pool = LocalExecutor(1)
             pool.submit(report_and_sleep, Path({str(tmp_path / "pid")!r}), 600.0)

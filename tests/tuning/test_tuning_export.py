@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from finished_study import finished
-from sb3_ppo_variants.tuning.export import export
-from sb3_ppo_variants.tuning.ranking_file import read_ranking
+from sb3_ppo_variants.tuning.ranking.export import export
+from sb3_ppo_variants.tuning.ranking.ranking_json import read_ranking
 from typer.testing import CliRunner
 
 from sb3_ppo_variants import experiment

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 from fault_environments import MARK
 from rich.console import Console
+from sb3_ppo_variants.tuning.decisions.track import Track
+from sb3_ppo_variants.tuning.decisions.trial_log import storage_errors
 from sb3_ppo_variants.tuning.rank import rank
-from sb3_ppo_variants.tuning.track import Track
-from sb3_ppo_variants.tuning.trial_log import storage_errors
 from test_tuning_coordinator import outcome
 from test_tuning_rank import command, finished_cells, ranking_of, running, without_times
 from tuning_helpers import SMALL_STUDY, Killed, Threads, coordinate

@@ -1,9 +1,9 @@
 """Sample efficiency and score after a number of seconds, by hand."""
 
 import pytest
-from sb3_ppo_variants.tuning.cell import CellResult, CurvePoint, failed_result
-from sb3_ppo_variants.tuning.metrics import area_under_curve, score_after
-from sb3_ppo_variants.tuning.normalisation import FLOOR, Scale
+from sb3_ppo_variants.tuning.ranking.metrics import area_under_curve, score_after
+from sb3_ppo_variants.tuning.runs.cell import CellResult, CurvePoint, failed_result
+from sb3_ppo_variants.tuning.study.scales import FLOOR, Scale
 
 SCALE = Scale(0.0, 10.0, "by hand")
 

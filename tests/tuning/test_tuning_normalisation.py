@@ -7,8 +7,8 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from sb3_ppo_variants.tuning.normalisation import FLOOR, SCALES, Scale, scale_of
-from sb3_ppo_variants.tuning.random_returns import main, random_returns
+from sb3_ppo_variants.tuning.study.random_returns import main, random_returns
+from sb3_ppo_variants.tuning.study.scales import FLOOR, SCALES, Scale, scale_of
 
 ISSUE_ENVIRONMENTS = (
     "CartPole-v1", "Acrobot-v1", "Pendulum-v1", "MountainCarContinuous-v0", "LunarLander-v3",

@@ -18,7 +18,7 @@ import yaml
 from rich.console import Console
 from sb3_ppo_variants.tuning import rank as rank_module
 from sb3_ppo_variants.tuning.rank import default_workers, rank
-from sb3_ppo_variants.tuning.results import TIME_FIELDS
+from sb3_ppo_variants.tuning.ranking.results import TIME_FIELDS
 from test_tuning_executor import alive
 from tuning_helpers import SMALL_STUDY
 from typer.testing import CliRunner

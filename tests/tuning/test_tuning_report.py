@@ -8,16 +8,15 @@ from typing import Any
 
 import pytest
 from finished_study import REASON, finished
-from sb3_ppo_variants.tuning.protocol import protocol_of
-from sb3_ppo_variants.tuning.ranking_file import read_ranking
-from sb3_ppo_variants.tuning.report import write_report
+from sb3_ppo_variants.tuning.ranking.ranking_json import read_ranking
 from sb3_ppo_variants.tuning.report.checklist import checklist
 from sb3_ppo_variants.tuning.report.figures import curve_figure, importance_figure, slice_figure
-from sb3_ppo_variants.tuning.report.page import render
+from sb3_ppo_variants.tuning.report.page import render, write_report
 from sb3_ppo_variants.tuning.report.palette import looks
 from sb3_ppo_variants.tuning.report.protocol_view import searched_ranges, study_yaml
 from sb3_ppo_variants.tuning.report.trials import SearchedParameter, TunedPair
-from sb3_ppo_variants.tuning.study import load_study
+from sb3_ppo_variants.tuning.study.protocol import protocol_of
+from sb3_ppo_variants.tuning.study.study_file import load_study
 from typer.testing import CliRunner
 
 from sb3_ppo_variants.cli import app

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sb3_ppo_variants.tuning.ranking_file import read_ranking
-from sb3_ppo_variants.tuning.report import write_report
+from sb3_ppo_variants.tuning.ranking.ranking_json import read_ranking
+from sb3_ppo_variants.tuning.report.page import write_report
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from sb3_ppo_variants.tuning.cell import Cell, CellResult, failed_result
-from sb3_ppo_variants.tuning.normalisation import FLOOR
-from sb3_ppo_variants.tuning.protocol import pin_protocol, protocol_of
-from sb3_ppo_variants.tuning.result_files import best_yml, ranking_csv, ranking_md, write_results
-from sb3_ppo_variants.tuning.results import Ranking, make_ranking
-from sb3_ppo_variants.tuning.study import Study
+from sb3_ppo_variants.tuning.ranking.result_files import best_yml, ranking_csv, ranking_md, write_results
+from sb3_ppo_variants.tuning.ranking.results import Ranking, make_ranking
+from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, failed_result
+from sb3_ppo_variants.tuning.study.protocol import pin_protocol, protocol_of
+from sb3_ppo_variants.tuning.study.scales import FLOOR
+from sb3_ppo_variants.tuning.study.study_file import Study
 from tuning_helpers import coordinate, finished, study
 
 from sb3_ppo_variants.experiment import Experiment

@@ -8,7 +8,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 import pytest
-from sb3_ppo_variants.tuning.store import CellStore
+from sb3_ppo_variants.tuning.runs.store import CellStore
 
 
 @pytest.fixture

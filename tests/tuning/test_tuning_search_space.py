@@ -6,12 +6,12 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sb3_ppo_variants.tuning.proposals import Proposal, distributions, propose
-from sb3_ppo_variants.tuning.search_space import SHARED, TuningSpace
+from sb3_ppo_variants.tuning.decisions.proposals import Proposal, distributions, propose
 
 from sb3_ppo_variants.experiment import Experiment, registered_entry
 from sb3_ppo_variants.registry import ALGORITHMS
 from sb3_ppo_variants.search_space import FloatRange, IntRange
+from sb3_ppo_variants.tuning_space import SHARED, TuningSpace
 
 PAIRS = [(algorithm, env_id) for algorithm in ALGORITHMS for env_id in ("CartPole-v1", "Pendulum-v1", "LunarLander-v3")]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sb3_ppo_variants.tuning import statistics
-from sb3_ppo_variants.tuning.statistics import Estimate, Scores
+from sb3_ppo_variants.tuning.ranking import statistics
+from sb3_ppo_variants.tuning.ranking.statistics import Estimate, Scores
 from scipy import stats
 
 

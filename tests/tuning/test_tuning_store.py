@@ -8,9 +8,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from sb3_ppo_variants.tuning import files
-from sb3_ppo_variants.tuning.files import write_atomically
-from sb3_ppo_variants.tuning.store import CellStore, FolderLock
+from sb3_ppo_variants.tuning.runs import files
+from sb3_ppo_variants.tuning.runs.files import write_atomically
+from sb3_ppo_variants.tuning.runs.store import CellStore, FolderLock
 from tuning_helpers import make_cell, make_result
 
 
@@ -127,7 +127,7 @@ def test_a_killed_owner_leaves_no_lock(tmp_path: Path) -> None:
     code = f"""
         import os, signal
         from pathlib import Path
-        from sb3_ppo_variants.tuning.store import FolderLock
+        from sb3_ppo_variants.tuning.runs.store import FolderLock
         with FolderLock(Path({str(tmp_path)!r})):
             os.kill(os.getpid(), signal.SIGKILL)
     """

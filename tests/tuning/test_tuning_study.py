@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sb3_ppo_variants.tuning.speed import SPEEDS
-from sb3_ppo_variants.tuning.study import Study, load_study, shipped_studies
+from sb3_ppo_variants.tuning.study.costs import SPEEDS
+from sb3_ppo_variants.tuning.study.study_file import Study, load_study, shipped_studies
 from tuning_helpers import SMALL_STUDY
 
 from sb3_ppo_variants.registry import ALGORITHMS

@@ -9,14 +9,14 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sb3_ppo_variants.tuning import proposals
-from sb3_ppo_variants.tuning.cell import Cell, CellResult, failed_result
-from sb3_ppo_variants.tuning.normalisation import FLOOR, scale_of
-from sb3_ppo_variants.tuning.proposals import Medians, Proposal, falls_behind, frozen_trial, propose
-from sb3_ppo_variants.tuning.protocol import study_seeds
+from sb3_ppo_variants.tuning.decisions import proposals
+from sb3_ppo_variants.tuning.decisions.proposals import Medians, Proposal, falls_behind, frozen_trial, propose
+from sb3_ppo_variants.tuning.decisions.track import Track
 from sb3_ppo_variants.tuning.rank import make_tracks
-from sb3_ppo_variants.tuning.study import EnvironmentBudget, Study
-from sb3_ppo_variants.tuning.track import Track
+from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, failed_result
+from sb3_ppo_variants.tuning.study.protocol import study_seeds
+from sb3_ppo_variants.tuning.study.scales import FLOOR, scale_of
+from sb3_ppo_variants.tuning.study.study_file import EnvironmentBudget, Study
 from tuning_helpers import Threads, coordinate, finished, study
 
 from sb3_ppo_variants.search_space import FloatRange

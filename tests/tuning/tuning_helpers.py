@@ -7,12 +7,12 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any
 
-from sb3_ppo_variants.tuning.cell import Cell, CellResult, CurvePoint, Evaluation, package_versions
-from sb3_ppo_variants.tuning.coordinator import Coordinator
+from sb3_ppo_variants.tuning.decisions.coordinator import Coordinator
+from sb3_ppo_variants.tuning.decisions.track import Track
 from sb3_ppo_variants.tuning.rank import make_tracks
-from sb3_ppo_variants.tuning.store import CellStore
-from sb3_ppo_variants.tuning.study import Study
-from sb3_ppo_variants.tuning.track import Track
+from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, CurvePoint, Evaluation, package_versions
+from sb3_ppo_variants.tuning.runs.store import CellStore
+from sb3_ppo_variants.tuning.study.study_file import Study
 
 # Seconds of work: 2 algorithms, 1 environment, 2 trials, 2 seeds, 2,000 steps
 SMALL_STUDY = """\

@@ -11,13 +11,14 @@ import yaml
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER, sample_ppo_params
 from rl_zoo3.utils import get_saved_hyperparams
 from sb3_contrib import TRPO
-from sb3_ppo_variants.tuning.search_space import SHARED, TuningSpace
 from stable_baselines3 import PPO
 from zoo_helpers import TESTS, command, refusal
 
 from sb3_ppo_variants import SPO, KLStopPPO
-from sb3_ppo_variants.registry import ALGORITHMS, FAMILIES, constructor_parameters, get_algorithm
+from sb3_ppo_variants.entries.constructors import constructor_parameters
+from sb3_ppo_variants.registry import ALGORITHMS, FAMILIES, get_algorithm
 from sb3_ppo_variants.search_space import FloatRange
+from sb3_ppo_variants.tuning_space import SHARED, TuningSpace
 from sb3_ppo_variants.zoo import register
 
 STORAGE = ["--storage", "sqlite:///study.db", "--study-name", "study"]

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from ..search_space import SHARED
-from ..statistics import FEW_SEEDS
+from sb3_ppo_variants.tuning_space import SHARED
+
+from ..ranking.statistics import FEW_SEEDS
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ..statistics import percentile_level
+from ..ranking.statistics import percentile_level
 from .palette import INK, Look
 from .trials import SearchedParameter
 

@@ -10,9 +10,9 @@ from typing import Any
 import jinja2
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
-from ..entry_yaml import entry_yaml
-from ..files import write_atomically
-from ..ranking_file import Ranking, read_ranking
+from ..ranking.entry_yaml import entry_yaml
+from ..ranking.ranking_json import Ranking, read_ranking
+from ..runs.files import write_atomically
 from . import figures
 from .checklist import checklist
 from .figures import Figure

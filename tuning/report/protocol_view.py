@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..entry_yaml import entry_yaml
-from ..search_space import SHARED
-from ..study import Study
+from sb3_ppo_variants.tuning_space import SHARED
+
+from ..ranking.entry_yaml import entry_yaml
+from ..study.study_file import Study
 
 
 def study_yaml(protocol: Mapping[str, Any], env_ids: Sequence[str]) -> str:

@@ -9,9 +9,9 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from ..protocol import protocol_digest
-from ..study_db import open_read_only
-from ..trial_log import storage_errors
+from ..decisions.study_db import open_read_only
+from ..decisions.trial_log import storage_errors
+from ..study.protocol import protocol_digest
 
 FEW_TRIALS = 10
 """Below this many finished trials an importance would be noise."""

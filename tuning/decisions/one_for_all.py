@@ -14,9 +14,9 @@ from statistics import fmean
 from typing import Any
 
 from sb3_ppo_variants.experiment import registered_entry
+from sb3_ppo_variants.tuning_space import TuningSpace
 
-from .cell import Cell, CellResult
-from .search_space import TuningSpace
+from ..runs.cell import Cell, CellResult
 from .track import Request, Run, Track, best_of
 
 

@@ -10,8 +10,9 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+from sb3_ppo_variants.entries.constructors import constructor_parameters
 from sb3_ppo_variants.experiment import registered_entry
-from sb3_ppo_variants.registry import Algorithm, constructor_parameters, get_algorithm
+from sb3_ppo_variants.registry import Algorithm, get_algorithm
 from sb3_ppo_variants.search_space import Choice, FloatRange, IntRange, Parameter, SearchSpace
 
 SHARED: SearchSpace = {

@@ -14,9 +14,9 @@ from concurrent import futures
 from itertools import count
 from typing import Protocol
 
-from .cell import Cell, CellResult, failed_result, require_same_versions, run_cell
-from .executor import CellExecutor, MemoryLimitError, WorkerDiedError
-from .store import CellStore
+from ..runs.cell import Cell, CellResult, failed_result, require_same_versions, run_cell
+from ..runs.local_pool import CellExecutor, MemoryLimitError, WorkerDiedError
+from ..runs.store import CellStore
 from .track import Request, Track, Trial
 
 _LOOK_AGAIN_SECONDS = 5.0

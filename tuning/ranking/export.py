@@ -13,11 +13,11 @@ import yaml
 from sb3_ppo_variants.experiment import Experiment
 from sb3_ppo_variants.registry import get_algorithm
 
+from ..runs.files import write_atomically
+from ..study.seeds import stream_seed
 from . import statistics
 from .entry_yaml import entry_yaml
-from .files import write_atomically
-from .ranking_file import Ranking, read_ranking
-from .seeds import stream_seed
+from .ranking_json import Ranking, read_ranking
 
 _PACKAGES = ("sb3-ppo-variants", "stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy")
 

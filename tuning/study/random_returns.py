@@ -1,6 +1,6 @@
 """Measure what a random policy earns: the zero of the normalised score.
 
-``python -m sb3_ppo_variants.tuning.random_returns CartPole-v1`` prints the mean return with its
+``python -m sb3_ppo_variants.tuning.study.random_returns CartPole-v1`` prints the mean return with its
 standard error. The table in normalisation.py holds what this printed.
 """
 

@@ -7,14 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import statistics
-from .cell import CELL_SCHEMA, canonical_json, package_versions
-from .files import write_atomically
-from .normalisation import FLOOR, TABLE_VERSION
-from .proposals import N_PRUNING_STARTUP_TRIALS, N_STARTUP_TRIALS
+from ..runs.cell import CELL_SCHEMA, canonical_json, package_versions
+from ..runs.files import write_atomically
+from .rules import CANDIDATES, CONFIDENCE, N_PRUNING_STARTUP_TRIALS, N_STARTUP_TRIALS, RESAMPLES
+from .scales import FLOOR, TABLE_VERSION
 from .seeds import SeedSets, seed_sets
-from .study import Study
-from .track import CANDIDATES
+from .study_file import Study
 
 _MAX_DIFFERENCES = 5
 
@@ -47,8 +45,8 @@ def protocol_of(name: str, study: Study) -> dict[str, Any]:
             "scales": {env_id: asdict(study.scale(env_id)) for env_id in study.environments},
         },
         "statistics": {
-            "confidence": statistics.CONFIDENCE,
-            "bootstrap_resamples": statistics.RESAMPLES,
+            "confidence": CONFIDENCE,
+            "bootstrap_resamples": RESAMPLES,
             "intervals": "expanded percentile bootstrap, stratified by environment",
             "p_values": "permutation within environments, Holm's correction",
         },

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from ..study.rules import CONFIDENCE, RESAMPLES
+
 Scores = Sequence[NDArray[np.float64]]
 """Normalised scores: one array of shape (seeds,) for each environment."""
 
-CONFIDENCE = 0.95
-RESAMPLES = 10_000
 _ROUNDING = 1e-9
 FEW_SEEDS = 10
 """Below this many test seeds some intervals are too narrow: see :data:`COVERAGE`."""

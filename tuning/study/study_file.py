@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from typing_extensions import Unpack
 
 from sb3_ppo_variants.registry import ALGORITHMS, get_algorithm
+from sb3_ppo_variants.tuning_space import TuningSpace
 
-from .normalisation import Scale, scale_of
-from .search_space import TuningSpace
+from .scales import Scale, scale_of
 
 
 class _Section(BaseModel):

@@ -16,12 +16,7 @@ from optuna.trial import TrialState
 
 from sb3_ppo_variants.search_space import Choice, FloatRange, Parameter
 
-N_STARTUP_TRIALS = 10
-"""Random trials before a sampler learns from the earlier ones."""
-
-
-N_PRUNING_STARTUP_TRIALS = 4
-"""Earlier trials that a trial is compared with at least: the fifth may be the first to be pruned."""
+from ..study.rules import N_PRUNING_STARTUP_TRIALS, N_STARTUP_TRIALS
 
 
 @dataclass(frozen=True)

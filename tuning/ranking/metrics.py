@@ -7,8 +7,8 @@ begin at 0, the random policy, which stands for the untrained network, and to be
 import numpy as np
 from scipy.integrate import trapezoid
 
-from .cell import CellResult
-from .normalisation import FLOOR, Scale
+from ..runs.cell import CellResult
+from ..study.scales import FLOOR, Scale
 
 
 def area_under_curve(result: CellResult, scale: Scale, steps: int) -> float:

@@ -7,9 +7,9 @@ from rich.box import HORIZONTALS
 from rich.console import Console
 from rich.table import Table
 
-from .speed import SPEEDS, Speed
-from .study import Study
-from .track import CANDIDATES
+from .costs import SPEEDS, Speed
+from .rules import CANDIDATES
+from .study_file import Study
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def plan(study: Study) -> list[PlannedEnvironment]:
     """What ``study`` will run at most, by environment.
 
     The time is the number of steps over the speed that was measured on one core with a typical configuration
-    (:data:`~.speed.SPEEDS`), plus evaluation episodes that all last as long as they may. A configuration can be
+    (:data:`~.costs.SPEEDS`), plus evaluation episodes that all last as long as they may. A configuration can be
     several times faster or slower than that, and so can another machine.
 
     :param study: a checked study

@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..decisions.track import Run, Stage, Track, Trial
+from ..runs.cell import Cell, CellResult
+from ..study.seeds import RunSeed, stream_seed
 from . import statistics
-from .cell import Cell, CellResult
 from .metrics import area_under_curve, score_after
-from .seeds import RunSeed, stream_seed
 from .statistics import Estimate, Profile, Scores
-from .track import Run, Stage, Track, Trial
 
 RANKING_SCHEMA = 2
 REFERENCES = ("trpo", "ppo")

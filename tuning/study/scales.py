@@ -81,6 +81,6 @@ def scale_of(env_id: str, random: float | None = None, reference: float | None =
     if env_id not in SCALES:
         raise ValueError(
             f"{env_id}: no normalisation is known; give its random and reference returns in the study file "
-            "(python -m sb3_ppo_variants.tuning.random_returns measures the first)"
+            "(python -m sb3_ppo_variants.tuning.study.random_returns measures the first)"
         )
     return SCALES[env_id]

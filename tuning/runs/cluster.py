@@ -26,7 +26,7 @@ from typing import Any, ParamSpec, TypeVar
 from distributed import Client, KilledWorker, Security, Status, Worker, connect, get_worker
 
 from .cell import package_versions
-from .executor import LocalExecutor, WorkerDiedError
+from .local_pool import LocalExecutor, WorkerDiedError
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -1,6 +1,6 @@
 """How fast runs are, measured: what the cost of a study is estimated from before it starts.
 
-Run ``python -m sb3_ppo_variants.tuning.speed CartPole-v1 ...`` to measure on the machine at hand.
+Run ``python -m sb3_ppo_variants.tuning.study.costs CartPole-v1 ...`` to measure on the machine at hand.
 """
 
 import sys
@@ -13,8 +13,7 @@ import torch
 
 from sb3_ppo_variants.experiment import Experiment
 from sb3_ppo_variants.registry import get_algorithm
-
-from .search_space import TuningSpace
+from sb3_ppo_variants.tuning_space import TuningSpace
 
 TYPICAL = {"log2_rollout_size": 10, "log2_batch_size": 7, "n_epochs": 8, "log2_net_width": 7}
 """Has about as many minibatches a step, and networks as wide, as the mean over the search space."""

@@ -1,6 +1,6 @@
 """Where cells run: a local process pool with Python's own ``concurrent.futures`` interface.
 
-:mod:`.dask_executor` offers the same on a cluster, where each worker keeps such a pool for its cells.
+:mod:`.cluster` offers the same on a cluster, where each worker keeps such a pool for its cells.
 """
 
 import multiprocessing

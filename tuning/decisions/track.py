@@ -1,7 +1,7 @@
 """What is decided for one (algorithm, environment): its trials, the validation of the best, the test of the winner.
 
 Three sets of seeds, no run of one in another: tuning seeds score the trials, validation seeds choose among the
-best :data:`CANDIDATES`, test seeds are reported.
+best :data:`~..study.rules.CANDIDATES`, test seeds are reported.
 
 The winner is chosen by its validation runs alone. Its tuning runs helped it to become a candidate, the more so the
 noisier its configuration is. In simulation, where noise differs between configurations, validation alone chose
@@ -16,19 +16,18 @@ from itertools import accumulate
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from .cell import Cell, CellResult, Evaluation, canonical_json
-from .normalisation import Scale
+from sb3_ppo_variants.tuning_space import TuningSpace
+
+from ..runs.cell import Cell, CellResult, Evaluation, canonical_json
+from ..study.rules import CANDIDATES
+from ..study.scales import Scale
+from ..study.seeds import RunSeed, SeedSets, stream_seed
+from ..study.study_file import Study
 from .proposals import Medians, Proposal, falls_behind, propose
-from .search_space import TuningSpace
-from .seeds import RunSeed, SeedSets, stream_seed
-from .study import Study
 from .trial_log import TrialLog
 
 if TYPE_CHECKING:
     from .one_for_all import OneForAll
-
-CANDIDATES = 3
-"""Configurations that meet the validation seeds."""
 
 Chosen = TypeVar("Chosen")
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from .files import write_atomically
+from ..decisions.track import Track
+from ..runs.files import write_atomically
 from .results import REFERENCES, Ranked, Ranking, chosen, interval_text, tested
 from .statistics import Estimate
-from .track import Track
 
 
 def write_results(folder: Path, ranking: Ranking, tracks: Sequence[Track]) -> None:

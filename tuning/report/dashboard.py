@@ -7,7 +7,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna_dashboard  # type: ignore[import-untyped]
 
-from .study_db import open_read_only
+from ..decisions.study_db import open_read_only
 
 LOOPBACK = "127.0.0.1"
 

@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from .cell import CellResult
-from .track import Request, Track, Trial
+from ..decisions.track import Request, Track, Trial
+from ..runs.cell import CellResult
 
 
 class Progress:

@@ -1,0 +1,1 @@
+"""What to run next: tracks, one for all, proposals, pruning, trial log, coordinator."""

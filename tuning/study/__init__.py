@@ -1,0 +1,1 @@
+"""What is asked: study file, search space, scales, seeds, plan, costs, protocol."""
