@@ -23,10 +23,11 @@ from typing import Any
 from reporting import footer, machine, markdown, one_thread, positive, versions
 from rich.console import Console
 from sb3_ppo_variants.tuning.decisions.coordinator import Coordinator
-from sb3_ppo_variants.tuning.rank import make_tracks
+from sb3_ppo_variants.tuning.decisions.decisions import Decisions
 from sb3_ppo_variants.tuning.report.progress import Progress
 from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, CurvePoint, package_versions
-from sb3_ppo_variants.tuning.runs.local_pool import CellExecutor, LocalExecutor, resident_memory
+from sb3_ppo_variants.tuning.runs.executor import CellExecutor
+from sb3_ppo_variants.tuning.runs.local_pool import LocalExecutor, resident_memory
 from sb3_ppo_variants.tuning.runs.store import CellStore
 from sb3_ppo_variants.tuning.study.study_file import Study
 
@@ -89,9 +90,9 @@ def coordinate(folder: Path, cells: int, executor: CellExecutor) -> int:
         "sampler": "random",
         "pruner": "none",
     }
-    tracks = make_tracks(Study.model_validate(content), "benchmark", f"sqlite:///{folder / 'study.db'}")
-    progress = Progress(tracks, Console(file=io.StringIO(), force_terminal=True))
-    Coordinator(tracks, CellStore(folder / "cells", print), executor, progress, run=answer).run()
+    decisions = Decisions.of(Study.model_validate(content), "benchmark", f"sqlite:///{folder / 'study.db'}")
+    progress = Progress(decisions, Console(file=io.StringIO(), force_terminal=True))
+    Coordinator(decisions, CellStore(folder / "cells", print), executor, progress, run=answer).run()
     return progress.runs_done
 
 

@@ -1,28 +1,25 @@
 """``ppo-variants rank``: tune, re-train on held-out seeds, rank, write. Resumes by being run again."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from typing_extensions import Unpack
 
 from .decisions.coordinator import Coordinator
-from .decisions.one_for_all import OneForAll
-from .decisions.proposals import distributions
-from .decisions.track import Track
-from .decisions.trial_log import TrialLog, open_storage, storage_errors
-from .ranking.result_files import TABLE_HEADER, table_row, write_results
-from .ranking.results import Ranking, make_ranking
+from .decisions.decisions import Decisions
+from .decisions.study_db import storage_errors
+from .ranking.make_ranking import make_ranking
+from .ranking.result_files import write_results
+from .ranking.results import Ranking
 from .report.page import write_report
 from .report.progress import Progress
-from .runs.local_pool import CellExecutor, LocalExecutor
+from .report.table import show
+from .runs.executor import CellExecutor
 from .runs.store import CellStore, FolderLock
+from .runs.workers import default_workers, open_executor
 from .study.plan import estimate, show_plan
-from .study.protocol import pin_protocol, protocol_digest, protocol_of, study_seeds
-from .study.study_file import Study, StudyChoices, load_study
+from .study.protocol import pin_protocol, protocol_digest, protocol_of
+from .study.study_file import StudyChoices, load_study
 
 
 def rank(
@@ -53,22 +50,31 @@ def rank(
     name = Path(name_or_path).stem
     folder = out or Path("runs") / name
     console = console or Console()
-    with _executor(study, folder, workers, dask) as executor, FolderLock(folder):
+    limits = {"time_limit": study.budget.time_limit, "memory_limit": study.budget.memory_limit}
+    with open_executor(workers, dask, log=folder / "workers.log", **limits) as executor, FolderLock(folder):
         protocol = protocol_of(name, study)
         pin_protocol(folder, protocol)
         url = storage or f"sqlite:///{(folder / 'study.db').resolve()}"
         with storage_errors(url):
-            tracks = make_tracks(study, f"{name}-{protocol_digest(protocol)}", url)
-            console.print(f"{name}: {len(tracks)} studies, {executor.where}, results in {folder}", highlight=False)
+            decisions = Decisions.of(study, f"{name}-{protocol_digest(protocol)}", url)
             cores = 1 if dask else workers or default_workers()
+            studies = len(decisions.tracks)
+            console.print(f"{name}: {studies} studies, {executor.where}, results in {folder}", highlight=False)
             console.print(f"{name}: {estimate(study, cores)}", highlight=False)
-            _run(tracks, folder, executor, console)
-        ranking = make_ranking(tracks, protocol, study.seed)
-        write_results(folder, ranking, tracks)
+            _run(decisions, folder, executor, console)
+        ranking = make_ranking(decisions, protocol, study.seed)
+        write_results(folder, ranking, decisions.tracks)
         report = write_report(folder)
     show(ranking, console)
     console.print(f"Report: {report}", highlight=False)
     return ranking
+
+
+def _run(decisions: Decisions, folder: Path, executor: CellExecutor, console: Console) -> None:
+    progress = Progress(decisions, console)
+    store = CellStore(folder / "cells", progress.note)
+    with progress.live():
+        Coordinator(decisions, store, executor, progress).run()
 
 
 def preview(
@@ -84,75 +90,3 @@ def preview(
     """
     study = load_study(name_or_path, **choices)
     show_plan(study, default_workers() if workers is None else workers, console or Console())
-
-
-def default_workers() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def show(ranking: Ranking, console: Console) -> None:
-    """Print the ranking as a table."""
-    table = Table(title=f"Ranking: {ranking.protocol['study']}", box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in TABLE_HEADER:
-        table.add_column(name, no_wrap=True)
-    for line in ranking.lines:
-        # A value above its interval: seven columns then fit a terminal of 80.
-        table.add_row(*(cell.replace(" [", "\n[") for cell in table_row(line)))
-    console.print(table)
-    console.print(ranking.verdict, highlight=False)
-    for warning in ranking.warnings:
-        console.print(warning, highlight=False)
-
-
-def make_tracks(study: Study, prefix: str, url: str) -> list[Track]:
-    """Open the Optuna studies and set up what has to be done.
-
-    :param study: a checked study
-    :param prefix: of the names of the Optuna studies
-    :param url: Optuna storage URL
-    :raises ValueError: the storage cannot be opened
-    """
-    optuna_storage = open_storage(url)
-    seeds = study_seeds(study)
-    tracks = []
-    for algorithm, env_id in study.pairs:
-        space = study.space(algorithm, env_id)
-        log = TrialLog(optuna_storage, f"{prefix}/{algorithm}/{env_id}", distributions(space.parameters))
-        tracks.append(Track(algorithm, env_id, study, seeds, space, study.scale(env_id), log))
-    if study.budget.trials and len(study.environments) > 1:
-        for algorithm in study.algorithms:
-            own = [track for track in tracks if track.algorithm == algorithm]
-            together = OneForAll(own)
-            for track in own:
-                track.one_for_all = together
-    return tracks
-
-
-@contextmanager
-def _executor(study: Study, folder: Path, workers: int | None, dask: str | None) -> Iterator[CellExecutor]:
-    time_limit, memory_limit = study.budget.time_limit, int(study.budget.memory_limit * 2**30)
-    executor: CellExecutor
-    if dask is None:
-        number = default_workers() if workers is None else workers
-        log = (folder / "workers.log").resolve()
-        executor = LocalExecutor(number, time_limit=time_limit, memory_limit=memory_limit, log=log)
-    else:
-        if workers is not None:
-            raise ValueError("workers are counted on this machine; those of a Dask cluster are started there")
-        try:
-            from .runs.cluster import DaskExecutor
-        except ModuleNotFoundError as error:
-            raise ValueError(f'a Dask cluster needs {error.name}: pip install "sb3-ppo-variants[dask]"') from error
-        executor = DaskExecutor(dask, time_limit=time_limit, memory_limit=memory_limit)
-    try:
-        yield executor
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _run(tracks: list[Track], folder: Path, executor: CellExecutor, console: Console) -> None:
-    progress = Progress(tracks, console)
-    store = CellStore(folder / "cells", progress.note)
-    with progress.live():
-        Coordinator(tracks, store, executor, progress).run()

@@ -1,7 +1,7 @@
 """SB3's action distributions with PyTorch's checks of their parameters in one."""
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,54 +10,62 @@ from stable_baselines3.common.distributions import (
     BernoulliDistribution,
     CategoricalDistribution,
     DiagGaussianDistribution,
+    Distribution,
     MultiCategoricalDistribution,
 )
 from torch.distributions import Bernoulli, Categorical, Normal
 
-# Each class makes PyTorch's distribution as SB3's does, unchecked. If a parameter is bad, SB3's makes it, and PyTorch
-# says what is wrong. An overflow of the sum costs the time that the checks take, and nothing else.
+_Unchecked = Callable[..., Any]
+"""Makes PyTorch's distribution as one of SB3's does, unchecked, or returns None where a parameter may be bad.
+
+An overflow of the sum that it takes costs the time of PyTorch's checks, and nothing else.
+"""
 
 
-class _Categorical(CategoricalDistribution):
-    def proba_distribution(self, action_logits: th.Tensor) -> "_Categorical":
-        if not _sum_is_finite(action_logits):
-            return super().proba_distribution(action_logits)
-        self.distribution = Categorical(logits=action_logits, validate_args=False)
+def _categorical(_: Distribution, action_logits: th.Tensor) -> Categorical | None:
+    return Categorical(logits=action_logits, validate_args=False) if _sum_is_finite(action_logits) else None
+
+
+def _multi_categorical(of: MultiCategoricalDistribution, action_logits: th.Tensor) -> list[Categorical] | None:
+    if not _sum_is_finite(action_logits):
+        return None
+    parts = th.split(action_logits, list(of.action_dims), dim=1)
+    return [Categorical(logits=part, validate_args=False) for part in parts]
+
+
+def _bernoulli(_: Distribution, action_logits: th.Tensor) -> Bernoulli | None:
+    return Bernoulli(logits=action_logits, validate_args=False) if _sum_is_finite(action_logits) else None
+
+
+def _diag_gaussian(_: Distribution, mean_actions: th.Tensor, log_std: th.Tensor) -> Normal | None:
+    action_std = th.ones_like(mean_actions) * log_std.exp()
+    # Neither a mean nor a deviation that is not a number, nor a deviation of zero, leaves the quotient finite
+    if not _sum_is_finite(mean_actions.detach() / action_std.detach()):
+        return None
+    return Normal(mean_actions, action_std, validate_args=False)
+
+
+def _quick(checked: type[Distribution], unchecked: _Unchecked) -> type[Distribution]:
+    """Return one of SB3's classes with a distribution made unchecked; where it may be bad, PyTorch says what is."""
+
+    def proba_distribution(self: Any, *parameters: th.Tensor, **named: th.Tensor) -> Any:
+        made = unchecked(self, *parameters, **named)
+        if made is None:
+            return checked.proba_distribution(self, *parameters, **named)
+        self.distribution = made
         return self
 
-
-class _MultiCategorical(MultiCategoricalDistribution):
-    def proba_distribution(self, action_logits: th.Tensor) -> "_MultiCategorical":
-        if not _sum_is_finite(action_logits):
-            return super().proba_distribution(action_logits)
-        parts = th.split(action_logits, list(self.action_dims), dim=1)
-        self.distribution = [Categorical(logits=part, validate_args=False) for part in parts]
-        return self
-
-
-class _Bernoulli(BernoulliDistribution):
-    def proba_distribution(self, action_logits: th.Tensor) -> "_Bernoulli":
-        if not _sum_is_finite(action_logits):
-            return super().proba_distribution(action_logits)
-        self.distribution = Bernoulli(logits=action_logits, validate_args=False)
-        return self
-
-
-class _DiagGaussian(DiagGaussianDistribution):
-    def proba_distribution(self, mean_actions: th.Tensor, log_std: th.Tensor) -> "_DiagGaussian":
-        action_std = th.ones_like(mean_actions) * log_std.exp()
-        # Neither a mean nor a deviation that is not a number, nor a deviation of zero, leaves the quotient finite
-        if not _sum_is_finite(mean_actions.detach() / action_std.detach()):
-            return super().proba_distribution(mean_actions, log_std)
-        self.distribution = Normal(mean_actions, action_std, validate_args=False)
-        return self
+    return type(f"Quick{checked.__name__}", (checked,), {"proba_distribution": proba_distribution})
 
 
 _QUICK: dict[type, Any] = {
-    CategoricalDistribution: _Categorical,
-    MultiCategoricalDistribution: _MultiCategorical,
-    BernoulliDistribution: _Bernoulli,
-    DiagGaussianDistribution: _DiagGaussian,
+    checked: _quick(checked, unchecked)
+    for checked, unchecked in (
+        (CategoricalDistribution, _categorical),
+        (MultiCategoricalDistribution, _multi_categorical),
+        (BernoulliDistribution, _bernoulli),
+        (DiagGaussianDistribution, _diag_gaussian),
+    )
 }
 
 

@@ -63,14 +63,22 @@ def check_choice(name: str, value: Any, options: Sequence[Any]) -> None:
         raise ValueError(f"{name}={value!r} is not allowed: use one of {', '.join(map(repr, options))}.")
 
 
-def constant_value(name: str, schedule: Any) -> float:
-    """Return the value of a schedule that must be constant, because a controller steers the quantity.
+def steered_value(name: str, schedule: Any, *, at_least: float, at_most: float) -> float:
+    """Return where a controller starts: the value of a schedule that must be constant, since it would fight the other.
 
     :param name: name of the argument
     :param schedule: a number, or a schedule over the remaining progress (rl-zoo wraps plain numbers in one)
+    :param at_least: inclusive lower bound
+    :param at_most: inclusive upper bound
     :return: its value
-    :raises ValueError: if it is neither, or the schedule changes over the course of training
+    :raises ValueError: if it is neither, out of bounds, or the schedule changes over the course of training
     """
+    value = _constant(name, schedule)
+    check_number(name, value, at_least=at_least, at_most=at_most)
+    return value
+
+
+def _constant(name: str, schedule: Any) -> float:
     if isinstance(schedule, _REAL):
         return float(schedule)
     if not callable(schedule):

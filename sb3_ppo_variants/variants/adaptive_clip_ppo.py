@@ -7,7 +7,7 @@ from typing_extensions import Unpack
 
 from sb3_ppo_variants.maths.controllers import steer_step_size
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
-from sb3_ppo_variants.training.checks import check_number, constant_value
+from sb3_ppo_variants.training.checks import check_number, steered_value
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement
@@ -61,8 +61,8 @@ class AdaptiveClip(UpdateLoop):
         check_number("clip_factor", clip_factor, above=1)
         check_number("clip_range_min", clip_range_min, above=0)
         check_number("clip_range_max", clip_range_max, at_least=clip_range_min, below=1)
-        start = constant_value("clip_range", kwargs.get("clip_range", 0.2))
-        check_number("clip_range", start, at_least=clip_range_min, at_most=clip_range_max)
+        clip_range = kwargs.get("clip_range", 0.2)
+        start = steered_value("clip_range", clip_range, at_least=clip_range_min, at_most=clip_range_max)
         self.desired_kl = desired_kl
         self.clip_factor = clip_factor
         self.clip_range_min = clip_range_min

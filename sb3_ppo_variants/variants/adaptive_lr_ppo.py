@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 
 from sb3_ppo_variants.maths.controllers import steer_step_size
 from sb3_ppo_variants.search_space import Choice, FloatRange, SearchSpace
-from sb3_ppo_variants.training.checks import check_choice, check_number, constant_value
+from sb3_ppo_variants.training.checks import check_choice, check_number, steered_value
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
 from sb3_ppo_variants.training.update_loop import StopPoint, UpdateLoop
 from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement, UpdateStatistics
@@ -91,8 +91,7 @@ class AdaptiveLR(UpdateLoop):
         check_number("lr_min", lr_min, above=0)
         check_number("lr_max", lr_max, at_least=lr_min)
         check_choice("adapt_every", adapt_every, ("minibatch", "epoch", "rollout"))
-        start = constant_value("learning_rate", kwargs.get("learning_rate", 3e-4))
-        check_number("learning_rate", start, at_least=lr_min, at_most=lr_max)
+        start = steered_value("learning_rate", kwargs.get("learning_rate", 3e-4), at_least=lr_min, at_most=lr_max)
         self.desired_kl = desired_kl
         self.lr_factor = lr_factor
         self.lr_min = lr_min

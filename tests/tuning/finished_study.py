@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from sb3_ppo_variants.tuning.decisions.coordinator import Coordinator
-from sb3_ppo_variants.tuning.rank import make_tracks
+from sb3_ppo_variants.tuning.decisions.decisions import Decisions
+from sb3_ppo_variants.tuning.ranking.make_ranking import make_ranking
 from sb3_ppo_variants.tuning.ranking.result_files import write_results
-from sb3_ppo_variants.tuning.ranking.results import make_ranking
 from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, CurvePoint, failed_result, package_versions
 from sb3_ppo_variants.tuning.runs.store import CellStore
 from sb3_ppo_variants.tuning.study.protocol import protocol_digest, protocol_of, study_seeds
@@ -50,7 +50,7 @@ def finished(
     )
     folder.mkdir(parents=True, exist_ok=True)
     protocol = protocol_of(name, study)
-    tracks = make_tracks(study, f"{name}-{protocol_digest(protocol)}", f"sqlite:///{folder / 'study.db'}")
+    decisions = Decisions.of(study, f"{name}-{protocol_digest(protocol)}", f"sqlite:///{folder / 'study.db'}")
     first_test_seed = study_seeds(study).test[0].training
     store = CellStore(folder / "cells", lambda line: None)
 
@@ -58,8 +58,8 @@ def finished(
         fails = (cell.algorithm, cell.environment) == failing and cell.seed == first_test_seed
         return failed_result(REASON) if fails else made_up(cell, algorithms.index(cell.algorithm))
 
-    Coordinator(tracks, store, Threads(slots=8), Recorder(), run=run).run()
-    write_results(folder, make_ranking(tracks, protocol, study.seed), tracks)
+    Coordinator(decisions, store, Threads(slots=8), Recorder(), run=run).run()
+    write_results(folder, make_ranking(decisions, protocol, study.seed), decisions.tracks)
     content: dict[str, Any] = json.loads((folder / "ranking.json").read_text())
     return content
 

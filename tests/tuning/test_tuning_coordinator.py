@@ -15,13 +15,12 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from sb3_ppo_variants.tuning.decisions import proposals
 from sb3_ppo_variants.tuning.decisions.coordinator import Coordinator
-from sb3_ppo_variants.tuning.decisions.track import Track
-from sb3_ppo_variants.tuning.rank import make_tracks
+from sb3_ppo_variants.tuning.decisions.decisions import Decisions
 from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, failed_result, package_versions
-from sb3_ppo_variants.tuning.runs.local_pool import MemoryLimitError, WorkerDiedError
+from sb3_ppo_variants.tuning.runs.executor import MemoryLimitError, WorkerDiedError
 from sb3_ppo_variants.tuning.runs.store import CellStore
 from sb3_ppo_variants.tuning.study.scales import FLOOR
-from sb3_ppo_variants.tuning.study.study_file import EnvironmentBudget
+from sb3_ppo_variants.tuning.study.study_file import EnvironmentBudget, Study
 from tuning_helpers import Killed, Recorder, Threads, coordinate, finished, result_of, study
 
 from sb3_ppo_variants.tuning_space import TuningSpace
@@ -35,21 +34,21 @@ STUDY = study(trials=7).model_copy(
 )
 
 
-def outcome(tracks: list[Track]) -> list[Any]:
+def outcome(decisions: Decisions) -> list[Any]:
     """Everything a ranking is made of."""
-    return [
+    alone = [
         (
-            track.algorithm,
-            track.env_id,
-            track.trials,
+            track.pair.algorithm,
+            track.pair.env_id,
+            track.tuning.trials,
             track.candidates,
             track.winner.number if track.winner else None,
             track.test_results,
-            track.one_for_all
-            and (track.one_for_all.candidates, track.one_for_all.chosen, track.one_for_all.test_results),
         )
-        for track in tracks
+        for track in decisions.tracks
     ]
+    together = [(view.candidates, view.chosen, view.test_results) for view in decisions.one_for_all.values()]
+    return [*alone, *together]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,36 +60,36 @@ def _learn_from_the_second_trial_on() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def tracks(tmp_path_factory: pytest.TempPathFactory) -> list[Track]:
+def decisions(tmp_path_factory: pytest.TempPathFactory) -> Decisions:
     return coordinate(tmp_path_factory.mktemp("undisturbed"), of=STUDY)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tracks: list[Track]) -> list[Any]:
-    return outcome(tracks)
+def undisturbed(decisions: Decisions) -> list[Any]:
+    return outcome(decisions)
 
 
 def test_every_trial_and_every_test_run_is_there_once(tmp_path: Path) -> None:
     executor = Threads()
-    tracks = coordinate(tmp_path, executor)
-    for track in tracks:
-        assert [trial.number for trial in track.trials] == list(range(5))
-        assert all(trial.value is not None for trial in track.trials)
+    decisions = coordinate(tmp_path, executor)
+    for track in decisions.tracks:
+        assert [trial.number for trial in track.tuning.trials] == list(range(5))
+        assert all(trial.value is not None for trial in track.tuning.trials)
         assert len(track.candidates) == 3
         assert len(track.test_results) == 2
-        assert track.done
+        assert None not in track.test_results
     assert len(executor.keys) == len(set(executor.keys)) == 2 * (5 * 2 + 3 * 1 + 2)
-    assert sum(track.planned_runs for track in tracks) == len(executor.keys)
+    assert decisions.planned_runs == len(executor.keys)
 
 
-def test_what_does_not_matter_is_tested_on_a_study_with_everything_in_it(tracks: list[Track]) -> None:
-    assert any(trial.pruned for track in tracks for trial in track.trials)
-    assert all(track.one_for_all and track.one_for_all.chosen for track in tracks)
+def test_what_does_not_matter_is_tested_on_a_study_with_everything_in_it(decisions: Decisions) -> None:
+    assert any(trial.pruned for track in decisions.tracks for trial in track.tuning.trials)
+    assert decisions.one_for_all["ppo"].chosen
 
 
-def test_the_first_trial_is_the_registered_configuration(tracks: list[Track]) -> None:
-    for track in tracks:
-        assert track.trials[0].entry == track.space.default
+def test_the_first_trial_is_the_registered_configuration(decisions: Decisions) -> None:
+    for track in decisions.tracks:
+        assert track.tuning.trials[0].entry == track.pair.space.default
 
 
 @given(seed=st.integers(0, 10**6), slots=st.integers(1, 40))
@@ -133,7 +132,8 @@ def test_gaussian_processes_propose_in_a_resumed_study_what_they_do_in_an_undist
         return finished(500.0 - (result_of(cell).score or 0.0), steps=cell.steps)
 
     tried, elsewhere = (
-        [trial.params for trial in t.trials] for t in (*undisturbed, *coordinate(other, run=opposite, of=of))
+        [trial.params for trial in made.tracks[0].tuning.trials]
+        for made in (undisturbed, coordinate(other, run=opposite, of=of))
     )
     assert tried[:3] == elsewhere[:3], "nothing is known when they are proposed"
     assert tried[3:] != elsewhere[3:], "they would be the same if the scores were not looked at"
@@ -194,7 +194,7 @@ def test_storage_and_cells_that_disagree_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_result_of_other_versions_is_not_mixed_in_but_named(tmp_path: Path) -> None:
-    cell = coordinate(tmp_path)[0].test_cells()[1]
+    cell = coordinate(tmp_path).tracks[0].test_cells()[1]
     here = package_versions()
     theirs = result_of(cell).model_copy(update={"versions": {**here, "torch": "1.0"}})
     CellStore(tmp_path / "cells", lambda line: None).write(cell, theirs)
@@ -208,15 +208,15 @@ def test_a_result_of_other_versions_is_not_mixed_in_but_named(tmp_path: Path) ->
 
 
 def test_a_stranger_who_writes_to_the_storage_is_noticed(tmp_path: Path) -> None:
-    tracks = make_tracks(study(), "test", f"sqlite:///{tmp_path / 'study.db'}")
+    decisions = Decisions.of(study(), "test", f"sqlite:///{tmp_path / 'study.db'}")
     stranger = optuna.load_study(study_name="test/ppo/CartPole-v1", storage=f"sqlite:///{tmp_path / 'study.db'}")
     stranger.ask()
     with pytest.raises(ValueError, match="something else writes"):
-        tracks[0].advance()
+        decisions.tracks[0].advance()
 
 
 def test_later_trials_wait_for_the_ones_they_learn_from(tmp_path: Path) -> None:
-    track = make_tracks(study(), "test", f"sqlite:///{tmp_path / 'study.db'}")[0]
+    track = Decisions.of(study(), "test", f"sqlite:///{tmp_path / 'study.db'}").tracks[0]
     requests = track.advance()
     assert [request.priority for request in requests] == [(0, 0), (0, 0), (0, 1), (0, 1)]
     for request in requests[2:]:
@@ -231,7 +231,7 @@ def test_a_failed_run_scores_the_floor_and_is_never_dropped(tmp_path: Path) -> N
     def run(cell: Cell) -> CellResult:
         return failed_result("it exploded") if cell.algorithm == "ppo" else result_of(cell)
 
-    ppo, trpo = coordinate(tmp_path, run=run)
+    ppo, trpo = (track.tuning for track in coordinate(tmp_path, run=run).tracks)
     assert [trial.value for trial in ppo.trials] == [FLOOR] * 5
     assert all(trial.failed for trial in ppo.trials)
     assert not any(trial.failed for trial in trpo.trials)
@@ -253,7 +253,7 @@ def test_a_run_that_was_stopped_or_died_is_a_failed_run(tmp_path: Path, error: E
     def run(cell: Cell) -> CellResult:
         raise error
 
-    track = coordinate(tmp_path, run=run)[0]
+    track = coordinate(tmp_path, run=run).tracks[0]
     assert track.test_results[0] is not None
     assert track.test_results[0].status == "failed"
     assert re.search(reason, track.test_results[0].reason)
@@ -273,14 +273,12 @@ class SingleConfiguration(TuningSpace):
         return dict(self.default)
 
 
-def test_equal_cells_are_run_once_for_all_who_ask(tmp_path: Path) -> None:
+def test_equal_cells_are_run_once_for_all_who_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twelve trials of a space with a single configuration are the same two runs."""
-    tracks = make_tracks(study(trials=12), "test", f"sqlite:///{tmp_path / 'study.db'}")
+    monkeypatch.setattr(Study, "space", lambda self, *pair: SingleConfiguration.of(*pair, steps=20_000))
     executor = Threads(slots=4)
-    for track in tracks:
-        track.space = SingleConfiguration(track.space.algorithm, track.space.default, track.space.steps)
-    Coordinator(tracks, CellStore(tmp_path / "cells", lambda line: None), executor, Recorder(), run=result_of).run()
-    assert all(track.done for track in tracks)
+    decisions = coordinate(tmp_path, executor, of=study(trials=12))
+    assert all(len(track.tuning.trials) == 12 and None not in track.test_results for track in decisions.tracks)
     assert len(executor.keys) == 2 * (2 + 2)
 
 
@@ -288,9 +286,9 @@ def test_the_listener_hears_every_trial_and_every_run(tmp_path: Path) -> None:
     folder = tmp_path
     recorders = [Recorder(), Recorder()]
     for recorder in recorders:
-        tracks = make_tracks(study(), "test", f"sqlite:///{folder / 'study.db'}")
+        decisions = Decisions.of(study(), "test", f"sqlite:///{folder / 'study.db'}")
         executor = Threads(slots=2)
-        Coordinator(tracks, CellStore(folder / "cells", lambda line: None), executor, recorder, run=result_of).run()
+        Coordinator(decisions, CellStore(folder / "cells", lambda line: None), executor, recorder, run=result_of).run()
     assert recorders[0].runs == [True] * 30
     assert recorders[1].runs == [False] * 30
     for recorder in recorders:

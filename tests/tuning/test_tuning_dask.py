@@ -17,7 +17,7 @@ from distributed import Client
 from rich.console import Console
 from sb3_ppo_variants.tuning.rank import rank
 from sb3_ppo_variants.tuning.runs.cluster import DaskExecutor
-from sb3_ppo_variants.tuning.runs.local_pool import MemoryLimitError, WorkerDiedError
+from sb3_ppo_variants.tuning.runs.executor import MemoryLimitError, WorkerDiedError
 from test_tuning_executor import alive, die_unless_enough, leak, report_and_sleep, threads_and_sigint, wait_until
 from test_tuning_rank import command, finished_cells, ranking_of, without_times
 from tuning_helpers import SMALL_STUDY

@@ -11,7 +11,8 @@ from concurrent import futures
 from pathlib import Path
 
 import pytest
-from sb3_ppo_variants.tuning.runs.local_pool import LocalExecutor, MemoryLimitError, WorkerDiedError, resident_memory
+from sb3_ppo_variants.tuning.runs.executor import MemoryLimitError, WorkerDiedError
+from sb3_ppo_variants.tuning.runs.local_pool import LocalExecutor, resident_memory
 
 
 def alive(pid: int) -> bool:

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from fault_environments import MARK
 from rich.console import Console
-from sb3_ppo_variants.tuning.decisions.track import Track
-from sb3_ppo_variants.tuning.decisions.trial_log import storage_errors
+from sb3_ppo_variants.tuning.decisions.decisions import Decisions
+from sb3_ppo_variants.tuning.decisions.study_db import storage_errors
 from sb3_ppo_variants.tuning.rank import rank
 from test_tuning_coordinator import outcome
 from test_tuning_rank import command, finished_cells, ranking_of, running, without_times
@@ -36,7 +36,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return outcome(coordinate(tmp_path_factory.mktemp("undisturbed")))
 
 
-def resume(folder: Path) -> list[Track]:
+def resume(folder: Path) -> Decisions:
     """A coordinator of today: what the disk or the database objects to is worded as the command words it."""
     with storage_errors(f"sqlite:///{folder / 'study.db'}"):
         return coordinate(folder, Threads(slots=3))

@@ -17,8 +17,10 @@ import pytest
 import yaml
 from rich.console import Console
 from sb3_ppo_variants.tuning import rank as rank_module
-from sb3_ppo_variants.tuning.rank import default_workers, rank
-from sb3_ppo_variants.tuning.ranking.results import TIME_FIELDS
+from sb3_ppo_variants.tuning.rank import rank
+from sb3_ppo_variants.tuning.ranking.ranking_json import TIME_FIELDS
+from sb3_ppo_variants.tuning.runs import workers
+from sb3_ppo_variants.tuning.runs.workers import default_workers
 from test_tuning_executor import alive
 from tuning_helpers import SMALL_STUDY
 from typer.testing import CliRunner
@@ -175,7 +177,7 @@ def test_resuming_a_finished_study_runs_nothing_and_writes_the_same(
 ) -> None:
     folder, _ = undisturbed
     cells, content = finished_cells(folder), ranking_of(folder)
-    monkeypatch.setattr(rank_module, "LocalExecutor", NoExecutor)
+    monkeypatch.setattr(workers, "LocalExecutor", NoExecutor)
     rank(str(study), out=folder, workers=3, console=Console(file=io.StringIO()))
     assert finished_cells(folder) == cells
     assert ranking_of(folder) == content
@@ -196,7 +198,7 @@ class NoExecutor:
 def test_a_terminal_gets_a_live_display(
     study: Path, undisturbed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rank_module, "LocalExecutor", NoExecutor)
+    monkeypatch.setattr(workers, "LocalExecutor", NoExecutor)
     screen = io.StringIO()
     rank(str(study), out=undisturbed[0], console=Console(file=screen, force_terminal=True, width=100))
     shown = screen.getvalue()

@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from sb3_ppo_variants.tuning.ranking.result_files import best_yml, ranking_csv, ranking_md, write_results
-from sb3_ppo_variants.tuning.ranking.results import Ranking, make_ranking
+from sb3_ppo_variants.tuning.ranking.best_yml import best_yml
+from sb3_ppo_variants.tuning.ranking.make_ranking import make_ranking
+from sb3_ppo_variants.tuning.ranking.ranking_csv import ranking_csv
+from sb3_ppo_variants.tuning.ranking.ranking_md import ranking_md
+from sb3_ppo_variants.tuning.ranking.result_files import write_results
+from sb3_ppo_variants.tuning.ranking.results import Ranking
 from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, failed_result
 from sb3_ppo_variants.tuning.study.protocol import pin_protocol, protocol_of
 from sb3_ppo_variants.tuning.study.scales import FLOOR
@@ -37,8 +41,8 @@ def run(cell: Cell) -> CellResult:
 
 
 def make(folder: Path, of: Study, run: Any = run) -> tuple[Ranking, Any]:
-    tracks = coordinate(folder, run=run, of=of)
-    return make_ranking(tracks, protocol_of("mine", of), of.seed), tracks
+    decisions = coordinate(folder, run=run, of=of)
+    return make_ranking(decisions, protocol_of("mine", of), of.seed), decisions.tracks
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +185,7 @@ def test_best_yml_holds_valid_entries_with_their_origin(ranked: tuple[Ranking, A
             Experiment(algorithm, env_id, entry)
             assert entry["n_timesteps"] == 20_000
     for track in ranked[1]:
-        assert entries[track.algorithm][track.env_id] == track.winner.entry
+        assert entries[track.pair.algorithm][track.pair.env_id] == track.winner.entry
     assert (
         "# the registered configuration; runs of 20000 steps\n  # tuning: normalised score 0.200 over 1 seeds" in text
     )

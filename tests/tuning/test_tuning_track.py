@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sb3_ppo_variants.tuning.decisions import proposals
-from sb3_ppo_variants.tuning.decisions.proposals import Medians, Proposal, falls_behind, frozen_trial, propose
+from sb3_ppo_variants.tuning.decisions.decisions import Decisions
+from sb3_ppo_variants.tuning.decisions.proposals import Proposal, frozen_trial, propose
+from sb3_ppo_variants.tuning.decisions.pruning import Medians, falls_behind
 from sb3_ppo_variants.tuning.decisions.track import Track
-from sb3_ppo_variants.tuning.rank import make_tracks
 from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, failed_result
 from sb3_ppo_variants.tuning.study.protocol import study_seeds
 from sb3_ppo_variants.tuning.study.scales import FLOOR, scale_of
@@ -49,7 +50,7 @@ def run_by(of: Study, scores: Scores) -> Callable[[Cell], CellResult]:
 def tracked(folder: Path, scores: Scores, **budget: Any) -> Track:
     """The track of one algorithm after its study; one trial and one run at a time, so that their order is known."""
     of = study(trials_in_flight=1, **budget).model_copy(update={"algorithms": ["ppo"], "sampler": "random"})
-    return coordinate(folder, Threads(slots=1), run=run_by(of, scores), of=of)[0]
+    return coordinate(folder, Threads(slots=1), run=run_by(of, scores), of=of).tracks[0]
 
 
 def stored(folder: Path) -> list[optuna.trial.FrozenTrial]:
@@ -60,9 +61,9 @@ def test_a_trial_below_the_median_is_given_up_from_the_fifth_on(tmp_path: Path) 
     levels = [0.5, 0.1, 0.2, 0.6, 0.3, 0.4, 0.9]
     track = tracked(tmp_path, lambda trial, stage, seed: levels[trial], trials=7, tuning_seeds=3)
     # medians of the earlier: (0.5, 0.1, 0.2, 0.6) -> 0.35, with 0.3 -> 0.3, with 0.4 -> 0.35
-    assert [trial.pruned for trial in track.trials] == [False, False, False, False, True, False, False]
-    assert [len(trial.reports) for trial in track.trials] == [3, 3, 3, 3, 1, 3, 3]
-    assert track.trials[4].value is None
+    assert [trial.pruned for trial in track.tuning.trials] == [False, False, False, False, True, False, False]
+    assert [len(trial.reports) for trial in track.tuning.trials] == [3, 3, 3, 3, 1, 3, 3]
+    assert track.tuning.trials[4].value is None
     trial = stored(tmp_path)[4]
     assert (trial.state.name, trial.value) == ("PRUNED", pytest.approx(0.3))
     assert trial.intermediate_values == {1: pytest.approx(0.3)}
@@ -79,32 +80,36 @@ def test_a_later_seed_may_give_a_trial_up_too(tmp_path: Path) -> None:
         return (0.9, 0.0, 0.0)[seed] if trial == 4 and stage == "tuning" else 0.5
 
     track = tracked(tmp_path, scores, trials=5, tuning_seeds=3)
-    assert track.trials[4].pruned
-    assert track.trials[4].reports == [pytest.approx(0.9), pytest.approx(0.45)]
+    assert track.tuning.trials[4].pruned
+    assert track.tuning.trials[4].reports == [pytest.approx(0.9), pytest.approx(0.45)]
 
 
 def test_a_trial_at_the_median_is_kept(tmp_path: Path) -> None:
     track = tracked(tmp_path, lambda *run: 1.05, trials=6)
-    assert track.pruned == 0
+    assert track.tuning.pruned == 0
 
 
 def test_a_failed_run_is_a_failure_and_never_pruned(tmp_path: Path) -> None:
     track = tracked(tmp_path, lambda trial, *run: None if trial == 5 else 0.5, trials=6)
-    assert (track.trials[5].pruned, track.trials[5].value) == (False, FLOOR)
+    assert (track.tuning.trials[5].pruned, track.tuning.trials[5].value) == (False, FLOOR)
     assert (stored(tmp_path)[5].state.name, stored(tmp_path)[5].value) == ("COMPLETE", FLOOR)
 
 
 def test_without_a_pruner_every_trial_meets_every_seed(tmp_path: Path) -> None:
     of = study(trials_in_flight=1, trials=6).model_copy(update={"algorithms": ["ppo"], "pruner": "none"})
-    track = coordinate(tmp_path, Threads(slots=1), run=run_by(of, lambda trial, *run: 1.0 - trial / 10), of=of)[0]
-    assert all(trial.value is not None for trial in track.trials)
+    track = coordinate(tmp_path, Threads(slots=1), run=run_by(of, lambda trial, *run: 1.0 - trial / 10), of=of).tracks[
+        0
+    ]
+    assert all(trial.value is not None for trial in track.tuning.trials)
 
 
 def test_a_trial_is_held_against_those_it_was_proposed_from_alone(tmp_path: Path) -> None:
     """With three in flight, the trial 5 knows the trials 0 to 2 only, whatever else has finished: it is not pruned."""
     of = study(trials_in_flight=3, trials=6).model_copy(update={"algorithms": ["ppo"]})
-    track = coordinate(tmp_path, Threads(slots=1), run=run_by(of, lambda trial, *run: 1.0 - trial / 10), of=of)[0]
-    assert track.pruned == 0
+    track = coordinate(tmp_path, Threads(slots=1), run=run_by(of, lambda trial, *run: 1.0 - trial / 10), of=of).tracks[
+        0
+    ]
+    assert track.tuning.pruned == 0
 
 
 def medians(*trials: list[float]) -> list[float]:
@@ -146,8 +151,8 @@ def test_samplers_see_pruned_trials_as_pruned() -> None:
 def test_a_resumed_study_does_not_repeat_its_draws(tmp_path: Path, sampler: str) -> None:
     of = study(trials=6).model_copy(update={"algorithms": ["ppo"], "sampler": sampler})
     coordinate(tmp_path, of=study(trials=3).model_copy(update={"algorithms": ["ppo"], "sampler": sampler}))
-    track = coordinate(tmp_path, of=of)[0]
-    assert len({str(trial.params) for trial in track.trials}) == 6
+    track = coordinate(tmp_path, of=of).tracks[0]
+    assert len({str(trial.params) for trial in track.tuning.trials}) == 6
 
 
 def test_the_best_three_meet_fresh_seeds_and_the_best_of_them_is_tested(tmp_path: Path) -> None:
@@ -158,29 +163,29 @@ def test_the_best_three_meet_fresh_seeds_and_the_best_of_them_is_tested(tmp_path
 
     track = tracked(tmp_path, scores, trials=5, validation_seeds=2)
     assert [candidate.number for candidate in track.candidates] == [1, 4, 3]
-    assert track.best is track.trials[1]
-    assert track.winner is track.trials[3], "validation alone decides"
+    assert track.tuning.best is track.tuning.trials[1]
+    assert track.winner is track.tuning.trials[3], "validation alone decides"
     assert track.winner.validation_value == pytest.approx(0.6)
-    assert [cell.entry for cell in track.test_cells()] == [track.trials[3].entry] * 2
-    assert [cell.seed for cell in track.test_cells()] == [seed.training for seed in track.seeds.test]
+    assert [cell.entry for cell in track.test_cells()] == [track.tuning.trials[3].entry] * 2
+    assert [cell.seed for cell in track.test_cells()] == [seed.training for seed in track.pair.seeds.test]
 
 
 def test_equals_in_validation_are_told_apart_by_tuning_then_by_age(tmp_path: Path) -> None:
     track = tracked(tmp_path, lambda trial, stage, seed: [0.1, 0.3, 0.3][trial] if stage == "tuning" else 0.5, trials=3)
-    assert track.winner is track.trials[1]
+    assert track.winner is track.tuning.trials[1]
 
 
 def test_a_pruned_trial_is_no_candidate(tmp_path: Path) -> None:
     track = tracked(tmp_path, lambda trial, *run: [0.0, 0.0, 0.3, 0.3, 0.1][trial], trials=5, tuning_seeds=2)
-    assert track.trials[4].pruned
+    assert track.tuning.trials[4].pruned
     assert 4 not in [candidate.number for candidate in track.candidates]
 
 
 def test_a_single_candidate_needs_no_validation(tmp_path: Path) -> None:
     executor = Threads(slots=1)
     of = study(trials=1).model_copy(update={"algorithms": ["ppo"]})
-    track = coordinate(tmp_path, executor, of=of)[0]
-    assert track.winner is track.trials[0]
+    track = coordinate(tmp_path, executor, of=of).tracks[0]
+    assert track.winner is track.tuning.trials[0]
     assert len(executor.keys) == track.planned_runs == 2 + 2
 
 
@@ -196,10 +201,9 @@ class Together:
 
     def __init__(self, folder: Path) -> None:
         self.executor = Threads(slots=1)
-        self.tracks = coordinate(folder, self.executor, run=self.run, of=two_environments())
-        view = self.tracks[0].one_for_all
-        assert view is not None
-        self.view = view
+        decisions = coordinate(folder, self.executor, run=self.run, of=two_environments())
+        self.tracks = decisions.tracks
+        self.view = decisions.one_for_all["ppo"]
 
     def run(self, cell: Cell) -> CellResult:
         scale = scale_of(cell.environment)
@@ -229,11 +233,11 @@ def test_the_best_mean_over_environments_is_chosen_and_tested_everywhere(togethe
     for track in together.tracks:
         cells = [cell for cell, _ in together.view.tested(track)]
         assert [cell.entry["gae_lambda"] for cell in cells] == [pytest.approx(0.95)] * 2
-        assert [cell.seed for cell in cells] == [seed.training for seed in track.seeds.test]
+        assert [cell.seed for cell in cells] == [seed.training for seed in track.pair.seeds.test]
 
 
 def test_one_configuration_keeps_what_is_registered_for_each_environment(together: Together) -> None:
-    entries = [together.view.entry(track, together.view.candidates[0].params) for track in together.tracks]
+    entries = [together.view.entry(track.pair, together.view.candidates[0].params) for track in together.tracks]
     assert [entry["n_envs"] for entry in entries] == [8, 16]
     assert entries[0]["learning_rate"] == entries[1]["learning_rate"]
     assert entries[0]["n_steps"] * 8 == entries[1]["n_steps"] * 16
@@ -244,13 +248,15 @@ def test_runs_that_are_there_already_are_not_made_again(together: Together) -> N
 
 
 def test_with_one_environment_there_is_nothing_more_to_run(tmp_path: Path) -> None:
-    for track in make_tracks(study(), "test", f"sqlite:///{tmp_path / 'study.db'}"):
-        assert track.one_for_all is None
+    assert not Decisions.of(study(), "test", f"sqlite:///{tmp_path / 'study.db'}").one_for_all
 
 
 def test_every_algorithm_may_use_the_same_number_of_runs(tmp_path: Path) -> None:
-    tracks = make_tracks(
+    decisions = Decisions.of(
         two_environments(algorithms=["ppo", "trpo", "espo"]), "test", f"sqlite:///{tmp_path / 'study.db'}"
     )
-    planned = {track.algorithm: (track.planned_runs, track.one_for_all.planned_runs) for track in tracks}  # type: ignore[union-attr]
+    planned = {
+        track.pair.algorithm: (track.planned_runs, decisions.one_for_all[track.pair.algorithm].planned_runs)
+        for track in decisions.tracks
+    }
     assert len(set(planned.values())) == 1

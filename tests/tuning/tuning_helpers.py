@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sb3_ppo_variants.tuning.decisions.coordinator import Coordinator
+from sb3_ppo_variants.tuning.decisions.decisions import Decisions
 from sb3_ppo_variants.tuning.decisions.track import Track
-from sb3_ppo_variants.tuning.rank import make_tracks
 from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, CurvePoint, Evaluation, package_versions
 from sb3_ppo_variants.tuning.runs.store import CellStore
 from sb3_ppo_variants.tuning.study.study_file import Study
@@ -116,7 +116,7 @@ class Recorder:
         self.runs: list[bool] = []
 
     def trial_finished(self, track: Track, trial: Any) -> None:
-        self.trials.append((track.algorithm, trial.number))
+        self.trials.append((track.pair.algorithm, trial.number))
 
     def run_finished(self, request: Any, result: CellResult, *, ran: bool) -> None:
         self.runs.append(ran)
@@ -128,9 +128,9 @@ def coordinate(
     *,
     run: Callable[[Cell], CellResult] = result_of,
     of: Study | None = None,
-) -> list[Track]:
+) -> Decisions:
     executor = executor or Threads()
-    tracks = make_tracks(of or study(), "test", f"sqlite:///{folder / 'study.db'}")
+    decisions = Decisions.of(of or study(), "test", f"sqlite:///{folder / 'study.db'}")
     store = CellStore(folder / "cells", lambda line: None)
-    Coordinator(tracks, store, executor, Recorder(), run=run).run()
-    return tracks
+    Coordinator(decisions, store, executor, Recorder(), run=run).run()
+    return decisions

@@ -9,15 +9,18 @@ the coordinator was killed; resuming replays the study over the cells on disk.
 import heapq
 import queue
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent import futures
 from itertools import count
 from typing import Protocol
 
 from ..runs.cell import Cell, CellResult, failed_result, require_same_versions, run_cell
-from ..runs.local_pool import CellExecutor, MemoryLimitError, WorkerDiedError
+from ..runs.executor import CellExecutor, MemoryLimitError, WorkerDiedError
 from ..runs.store import CellStore
-from .track import Request, Track, Trial
+from .decisions import Decisions
+from .request import Request
+from .track import Track
+from .trial import Trial
 
 _LOOK_AGAIN_SECONDS = 5.0
 
@@ -33,9 +36,9 @@ class Listener(Protocol):
 
 
 class Coordinator:
-    """Runs all tracks to their end, as many cells at a time as there are workers.
+    """Runs a study to its end, as many cells at a time as there are workers.
 
-    :param tracks: one for each (algorithm, environment)
+    :param decisions: of the study
     :param store: finished cells
     :param executor: where cells run, and how many at a time
     :param listener: told what happens
@@ -44,14 +47,14 @@ class Coordinator:
 
     def __init__(
         self,
-        tracks: Sequence[Track],
+        decisions: Decisions,
         store: CellStore,
         executor: CellExecutor,
         listener: Listener,
         *,
         run: Callable[[Cell], CellResult] = run_cell,
     ):
-        self.tracks = tracks
+        self.decisions = decisions
         self.store = store
         self.executor = executor
         self.listener = listener
@@ -69,14 +72,14 @@ class Coordinator:
         :raises OSError: results cannot be written
         :raises concurrent.futures.BrokenExecutor: no worker can be kept alive
         """
-        for track in self.tracks:
+        for track in self.decisions.tracks:
             self._advance(track)
         while self._queue or self._in_flight:
             self._submit()
             self._collect()
 
     def _advance(self, track: Track) -> None:
-        while requests := track.advance():
+        while requests := self.decisions.advance(track):
             for request in requests:
                 self._ask(request)
 
@@ -96,7 +99,7 @@ class Coordinator:
         self.listener.run_finished(request, result, ran=ran)
         trial = request.receive(result)
         if trial is not None:
-            self.listener.trial_finished(request.track, trial)
+            self.listener.trial_finished(self.decisions.track_of(request.pair), trial)
 
     def _submit(self) -> None:
         while self._queue and len(self._in_flight) < self.executor.slots:
@@ -118,7 +121,7 @@ class Coordinator:
         for index, request in enumerate(requests):
             self._answer(request, result, ran=index == 0)
         for request in requests:
-            self._advance(request.track)
+            self._advance(self.decisions.track_of(request.pair))
 
 
 def _outcome(future: "futures.Future[CellResult]") -> CellResult:

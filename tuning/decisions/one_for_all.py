@@ -17,7 +17,10 @@ from sb3_ppo_variants.experiment import registered_entry
 from sb3_ppo_variants.tuning_space import TuningSpace
 
 from ..runs.cell import Cell, CellResult
-from .track import Request, Run, Track, best_of
+from .pair import Pair
+from .request import Request
+from .track import Track
+from .trial import Run, best_of
 
 
 @dataclass
@@ -59,7 +62,7 @@ class OneForAll:
     @property
     def planned_runs(self) -> int:
         """Runs that it has asked for or may still ask for, those that are there already included."""
-        budget = self.tracks[0].study.budget
+        budget = self.tracks[0].pair.study.budget
         candidates = len(self.candidates) or len(self.tracks) + 1
         return len(self.tracks) * (candidates * budget.validation_seeds + budget.test_seeds)
 
@@ -88,25 +91,25 @@ class OneForAll:
         """Finished test runs of the chosen candidate on the track's environment."""
         if self.chosen is None or not self.test_results:
             return []
-        entry = self.entry(track, self.chosen.params)
+        entry = self.entry(track.pair, self.chosen.params)
         results = self.test_results[list(self.tracks).index(track)]
         return [
-            (track.test_cell(entry, seed), result)
-            for seed, result in zip(track.seeds.test, results, strict=True)
+            (track.pair.test_cell(entry, seed), result)
+            for seed, result in zip(track.pair.seeds.test, results, strict=True)
             if result is not None
         ]
 
-    def entry(self, track: Track, params: dict[str, Any]) -> dict[str, Any]:
-        """``params`` as a zoo entry of the track's environment."""
-        return track.space.entry(track.space.nearest(params))
+    def entry(self, pair: Pair, params: dict[str, Any]) -> dict[str, Any]:
+        """``params`` as a zoo entry of the pair's environment."""
+        return pair.space.entry(pair.space.nearest(params))
 
     def _begin_validation(self) -> list[Request]:
-        first = self.tracks[0]
+        first = self.tracks[0].pair
         default = registered_entry(first.algorithm, "default")
         points = {"registered default": TuningSpace(first.space.algorithm, default, first.steps).default_params}
         for track in self.tracks:
             if track.winner is not None and track.winner.params not in points.values():
-                points[f"winner on {track.env_id}"] = track.winner.params
+                points[f"winner on {track.pair.env_id}"] = track.winner.params
         seeds = first.seeds.validation
         self.candidates = [
             Candidate(origin, params, [[None] * len(seeds) for _ in self.tracks]) for origin, params in points.items()
@@ -115,30 +118,30 @@ class OneForAll:
             Request(
                 "one for all: validation",
                 number,
-                track,
-                track.scoring_cell(self.entry(track, candidate.params), seed),
-                partial(self._receive_validation, track, candidate.validation[place], index),
+                track.pair,
+                track.pair.scoring_cell(self.entry(track.pair, candidate.params), seed),
+                partial(self._receive_validation, track.pair, candidate.validation[place], index),
             )
             for number, candidate in enumerate(self.candidates)
             for place, track in enumerate(self.tracks)
             for index, seed in enumerate(seeds)
         ]
 
-    def _receive_validation(self, track: Track, runs: list[Run | None], index: int, result: CellResult) -> None:
-        runs[index] = track.run(result)
+    def _receive_validation(self, pair: Pair, runs: list[Run | None], index: int, result: CellResult) -> None:
+        runs[index] = pair.run(result)
 
     def _begin_test(self, chosen: Candidate) -> list[Request]:
-        self.test_results = [[None] * len(track.seeds.test) for track in self.tracks]
+        self.test_results = [[None] * len(track.pair.seeds.test) for track in self.tracks]
         return [
             Request(
                 "one for all: test",
                 index,
-                track,
-                track.test_cell(self.entry(track, chosen.params), seed),
+                track.pair,
+                track.pair.test_cell(self.entry(track.pair, chosen.params), seed),
                 partial(self._receive_test, self.test_results[place], index),
             )
             for place, track in enumerate(self.tracks)
-            for index, seed in enumerate(track.seeds.test)
+            for index, seed in enumerate(track.pair.seeds.test)
         ]
 
     def _receive_test(self, results: list[CellResult | None], index: int, result: CellResult) -> None:

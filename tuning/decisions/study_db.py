@@ -1,11 +1,44 @@
-"""``study.db``, opened for reading by the commands that must not disturb a running ``rank``."""
+"""``study.db``: opened by ``rank``, which writes it, and by the commands that must not disturb that."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import optuna
+from optuna.exceptions import OptunaError
+from sqlalchemy.exc import SQLAlchemyError
 
-from .trial_log import storage_errors
+
+def open_storage(url: str) -> optuna.storages.BaseStorage:
+    """Open, or create, the storage that holds the Optuna studies.
+
+    :param url: database URL such as ``sqlite:///runs/quick/study.db``
+    :raises ValueError: it cannot be opened
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.storages.RDBStorage(url)
+    except ImportError as error:
+        raise ValueError(f"storage {url} cannot be opened: {error}") from error
+
+
+@contextmanager
+def storage_errors(url: str) -> Iterator[None]:
+    """Turn what the database complains about into one line with the remedy.
+
+    :param url: named in the message
+    :raises OSError: the storage cannot be read or written
+    """
+    try:
+        yield
+    except (OptunaError, SQLAlchemyError) as error:
+        cause = error.__cause__ or error
+        # The driver's own words; SQLAlchemy puts advice for programmers before them
+        reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
+        raise OSError(
+            f"storage {url} cannot be used: {reason}. If it is damaged, remove it: it is written again from the cells"
+        ) from error
 
 
 def open_read_only(folder: Path) -> optuna.storages.BaseStorage:

@@ -1,48 +1,14 @@
 """The Optuna study of one (algorithm, environment): a record that dashboards and samplers can read."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import OptunaError
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from .proposals import Proposal, frozen_trial
-
-
-def open_storage(url: str) -> optuna.storages.BaseStorage:
-    """Open, or create, the storage that holds the Optuna studies.
-
-    :param url: database URL such as ``sqlite:///runs/quick/study.db``
-    :raises ValueError: it cannot be opened
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        return optuna.storages.RDBStorage(url)
-    except ImportError as error:
-        raise ValueError(f"storage {url} cannot be opened: {error}") from error
-
-
-@contextmanager
-def storage_errors(url: str) -> Iterator[None]:
-    """Turn what the database complains about into one line with the remedy.
-
-    :param url: named in the message
-    :raises OSError: the storage cannot be read or written
-    """
-    try:
-        yield
-    except (OptunaError, SQLAlchemyError) as error:
-        cause = error.__cause__ or error
-        # The driver's own words; SQLAlchemy puts advice for programmers before them
-        reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
-        raise OSError(
-            f"storage {url} cannot be used: {reason}. If it is damaged, remove it: it is written again from the cells"
-        ) from error
 
 
 class TrialLog:

@@ -17,7 +17,7 @@ from ..runs.files import write_atomically
 from ..study.seeds import stream_seed
 from . import statistics
 from .entry_yaml import entry_yaml
-from .ranking_json import Ranking, read_ranking
+from .ranking_json import RankingJson, read_ranking
 
 _PACKAGES = ("sb3-ppo-variants", "stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy")
 
@@ -69,7 +69,7 @@ class _Block:
     text: str
 
 
-def _blocks(ranking: Ranking, date: str, skipped: list[str]) -> dict[str, dict[str, _Block]]:
+def _blocks(ranking: RankingJson, date: str, skipped: list[str]) -> dict[str, dict[str, _Block]]:
     """File name -> environment -> entry."""
     blocks: dict[str, dict[str, _Block]] = {}
     owners: dict[str, str] = {}

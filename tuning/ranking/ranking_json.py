@@ -1,16 +1,51 @@
-"""``ranking.json`` of a finished study, read back by the commands that come after ``rank``."""
+"""``ranking.json``: what is written into it, and how the commands that come after ``rank`` read it back."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .results import RANKING_SCHEMA
+from .results import Ranked, RankedForAll, Ranking
 
-Ranking = dict[str, Any]
+RANKING_SCHEMA = 2
+
+TIME_FIELDS = frozenset({"seconds", "steps_per_second", "score_at_equal_seconds", "equal_seconds"})
+"""Keys of ``ranking.json``, at any depth, that depend on how fast the machine was; nothing else does."""
+
+RankingJson = dict[str, Any]
 """The content of ``ranking.json``: plain JSON values."""
 
 
-def read_ranking(folder: Path) -> Ranking:
+def ranking_json(ranking: Ranking) -> str:
+    """The text of ``ranking.json``."""
+    content = {
+        "schema_version": RANKING_SCHEMA,
+        "verdict": ranking.verdict,
+        "ranking": [_line(line) for line in ranking.lines],
+        "not_separable_from_first": ranking.not_separable_from_first,
+        "warnings": ranking.warnings,
+        "one_for_all": None if ranking.one_for_all is None else [_line(line) for line in ranking.one_for_all],
+        "performance_profiles": {
+            "taus": ranking.taus,
+            "algorithms": {algorithm: asdict(profile) for algorithm, profile in ranking.profiles.items()},
+        },
+        "equal_seconds": ranking.equal_seconds,
+        "curves": ranking.curves,
+        "failures": ranking.failures,
+        "protocol": ranking.protocol,
+    }
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _line(line: Ranked | RankedForAll) -> dict[str, Any]:
+    """The fields of a line, its IQM with the interval beside it."""
+    content = asdict(line)
+    iqm = content.pop("iqm")
+    head = {"algorithm": content["algorithm"], "rank": content["rank"], "iqm": iqm["value"]}
+    return {**head, "ci_low": iqm["ci_low"], "ci_high": iqm["ci_high"], **content}
+
+
+def read_ranking(folder: Path) -> RankingJson:
     """Read the ranking of a finished study.
 
     :param folder: the study's results
@@ -35,5 +70,5 @@ def read_ranking(folder: Path) -> Ranking:
             f"{path} has schema version {schema}, this release reads {RANKING_SCHEMA}: run ppo-variants rank again, "
             "it is written anew from the finished runs"
         )
-    ranking: Ranking = content
+    ranking: RankingJson = content
     return ranking

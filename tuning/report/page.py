@@ -11,7 +11,7 @@ import jinja2
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from ..ranking.entry_yaml import entry_yaml
-from ..ranking.ranking_json import Ranking, read_ranking
+from ..ranking.ranking_json import RankingJson, read_ranking
 from ..runs.files import write_atomically
 from . import figures
 from .checklist import checklist
@@ -52,13 +52,13 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-def _pairs(ranking: Ranking) -> list[tuple[str, str]]:
+def _pairs(ranking: RankingJson) -> list[tuple[str, str]]:
     """Every (algorithm, environment) in the study's order."""
     env_ids = ranking["ranking"][0]["scores"]  # the protocol has them in the order of the alphabet
     return [(algorithm, env_id) for algorithm in ranking["protocol"]["algorithms"] for env_id in env_ids]
 
 
-def render(ranking: Ranking, trials: Mapping[tuple[str, str], TunedPair], missing: str = "") -> str:
+def render(ranking: RankingJson, trials: Mapping[tuple[str, str], TunedPair], missing: str = "") -> str:
     """The page.
 
     :param ranking: content of ``ranking.json``
@@ -108,7 +108,7 @@ def _part(name: str) -> str:
     return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
-def _figures(ranking: Ranking, styles: Mapping[str, Look], places: Sequence[tuple[str, str]]) -> dict[str, Figure]:
+def _figures(ranking: RankingJson, styles: Mapping[str, Look], places: Sequence[tuple[str, str]]) -> dict[str, Figure]:
     """All figures that come from the ranking, by the id of their place."""
     lines = ranking["ranking"]
     drawn: dict[str, Figure | None] = {

@@ -1,7 +1,6 @@
 """What the user sees while a study runs: a live table on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,22 +10,24 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ..decisions.track import Request, Track, Trial
+from ..decisions.decisions import Decisions
+from ..decisions.request import Request
+from ..decisions.track import Track
+from ..decisions.trial import Trial
 from ..runs.cell import CellResult
 
 
 class Progress:
     """Counts what is finished and shows it.
 
-    :param tracks: everything that will be done
+    :param decisions: of the study
     :param console: where to show it
     """
 
-    def __init__(self, tracks: Sequence[Track], console: Console):
+    def __init__(self, decisions: Decisions, console: Console):
         self.console = console
-        self._tracks = tracks
-        study = tracks[0].study
-        self.trials_total = len(tracks) * study.budget.trials
+        self._decisions = decisions
+        self.trials_total = len(decisions.tracks) * decisions.study.budget.trials
         self.trials_done = 0
         self.runs_done = 0
         self._ran = 0
@@ -46,38 +47,32 @@ class Progress:
     def trial_finished(self, track: Track, trial: Trial) -> None:
         """Count a trial."""
         self.trials_done += 1
-        if track.best is None:
+        best = track.tuning.best
+        if best is None:
             return
         outcome = f"scores {trial.value:.3f}" if trial.value is not None else f"is pruned at {trial.reports[-1]:.3f}"
         self._plain(
-            f"{track.algorithm} on {track.env_id}: trial {trial.number} {outcome} "
-            f"(best so far {track.best.value:.3f}, trial {track.best.number})"
+            f"{track.pair.algorithm} on {track.pair.env_id}: trial {trial.number} {outcome} "
+            f"(best so far {best.value:.3f}, trial {best.number})"
         )
 
     def run_finished(self, request: Request, result: CellResult, *, ran: bool) -> None:
         """Count a run."""
         self.runs_done += 1
         self._ran += ran
-        track = request.track
+        pair = request.pair
         if result.status == "failed":
-            self._failed[track.algorithm] = self._failed.get(track.algorithm, 0) + 1
+            self._failed[pair.algorithm] = self._failed.get(pair.algorithm, 0) + 1
             if ran:
-                self.note(f"{track.algorithm} on {track.env_id}, seed {request.cell.seed}: failed: {result.reason}")
+                self.note(f"{pair.algorithm} on {pair.env_id}, seed {request.cell.seed}: failed: {result.reason}")
         elif request.stage != "tuning":
-            score = track.normalised(result)
-            self._plain(f"{track.algorithm} on {track.env_id}: {request.stage} run scores {score:.3f}")
-
-    @property
-    def runs_total(self) -> int:
-        """Runs in all; fewer as trials are pruned."""
-        together = {id(track.one_for_all): track.one_for_all for track in self._tracks}
-        shared = sum(view.planned_runs for view in together.values() if view is not None)
-        return sum(track.planned_runs for track in self._tracks) + shared
+            score = pair.normalised(result)
+            self._plain(f"{pair.algorithm} on {pair.env_id}: {request.stage} run scores {score:.3f}")
 
     @property
     def summary(self) -> str:
         """Counts and time left in a few words."""
-        total = self.runs_total
+        total = self._decisions.planned_runs
         trials = f"{self.trials_done}/{self.trials_total} trials, " if self.trials_total else ""
         return f"{trials}{self.runs_done}/{total} runs, {self._left(total)}"
 
@@ -95,15 +90,16 @@ class Progress:
 
     def _render(self) -> RenderableType:
         table = Table("algorithm", "trials", "pruned", "test runs", "best so far", "failed runs", box=HORIZONTALS)
-        study = self._tracks[0].study
+        study = self._decisions.study
         for algorithm in study.algorithms:
-            own = [track for track in self._tracks if track.algorithm == algorithm]
+            own = [track for track in self._decisions.tracks if track.pair.algorithm == algorithm]
+            tunings = [track.tuning for track in own]
             tests = sum(result is not None for track in own for result in track.test_results)
-            best = [track.best.value for track in own if track.best and track.best.value is not None]
+            best = [tuning.best.value for tuning in tunings if tuning.best and tuning.best.value is not None]
             table.add_row(
                 algorithm,
-                f"{sum(track.settled for track in own)}/{len(own) * study.budget.trials}",
-                str(sum(track.pruned for track in own)),
+                f"{sum(tuning.settled for tuning in tunings)}/{len(own) * study.budget.trials}",
+                str(sum(tuning.pruned for tuning in tunings)),
                 f"{tests}/{len(own) * study.budget.test_seeds}",
                 f"{sum(best) / len(best):.3f}" if best else "",
                 str(self._failed.get(algorithm, 0)),

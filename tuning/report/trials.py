@@ -9,8 +9,7 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from ..decisions.study_db import open_read_only
-from ..decisions.trial_log import storage_errors
+from ..decisions.study_db import open_read_only, storage_errors
 from ..study.protocol import protocol_digest
 
 FEW_TRIALS = 10

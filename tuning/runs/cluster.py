@@ -26,7 +26,8 @@ from typing import Any, ParamSpec, TypeVar
 from distributed import Client, KilledWorker, Security, Status, Worker, connect, get_worker
 
 from .cell import package_versions
-from .local_pool import LocalExecutor, WorkerDiedError
+from .executor import WorkerDiedError
+from .local_pool import LocalExecutor
 
 P = ParamSpec("P")
 T = TypeVar("T")

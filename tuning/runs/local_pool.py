@@ -19,9 +19,11 @@ from dataclasses import dataclass, field
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
+
+from .executor import MemoryLimitError, WorkerDiedError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,32 +35,6 @@ _LOOK_SECONDS = 0.1
 # Exit codes of a worker over its memory limit: under its first task, or under a later one, when the
 # memory may be what earlier tasks left behind.
 _LEAKED, _FULL = 101, 102
-
-
-class WorkerDiedError(RuntimeError):
-    """A worker process ended under its task (killed, out of memory, crashed), and the retries are used up."""
-
-
-class MemoryLimitError(RuntimeError):
-    """A task took more memory than a worker process may have, and was stopped."""
-
-
-class CellExecutor(Protocol):
-    """What the coordinator needs to know of an executor."""
-
-    @property
-    def where(self) -> str:
-        """Who runs the tasks, in a few words."""
-
-    @property
-    def slots(self) -> int:
-        """How many tasks to submit at a time; may change while a study runs."""
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[T]:
-        """Run ``fn(*args, **kwargs)`` somewhere."""
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Stop."""
 
 
 class LocalExecutor(futures.Executor):

@@ -1,0 +1,76 @@
+"""A ranking in words: the verdict, the warnings, and the cells of its table."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .results import REFERENCES, Ranked
+from .statistics import COVERAGE, FEW_SEEDS, Estimate
+
+
+def verdict(lines: Sequence[Ranked], close: Sequence[str]) -> str:
+    """The outcome in one sentence.
+
+    :param lines: best first
+    :param close: algorithms of lower ranks that are not separable from the first
+    """
+    first = [line for line in lines if line.rank == 1]
+    others = [line.algorithm for line in lines if line.rank > 1]
+    names = " and ".join(line.algorithm for line in first)
+    head = f"{names} {'ranks' if len(first) == 1 else 'rank'} first (IQM {interval_text(first[0].iqm)})"
+    if len(first) > 1 or not others:
+        return f"{head}."
+    if not close:
+        return f"{head} and is separable from {_listed(others) if len(others) < 3 else 'every other algorithm'}."
+    apart = [name for name in REFERENCES if name in others and name not in close]
+    if apart:
+        return f"{head} and is separable from {_listed(apart)}, not from {_listed(close)}."
+    return f"{head} and is not separable from {_listed(close)}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    """``trpo, ppo and espo``: the baselines first; of more than four, three and the number of the rest."""
+    shown = sorted(names, key=lambda name: name not in REFERENCES)
+    if len(shown) > 4:
+        shown = [*shown[:3], f"{len(shown) - 3} others"]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def warnings(protocol: Mapping[str, Any], lines: Sequence[Ranked]) -> list[str]:
+    """What a reader must know before quoting a number.
+
+    :param protocol: of the study
+    :param lines: of the ranking
+    """
+    found = []
+    seeds = protocol["budget"]["test_seeds"]
+    if seeds < FEW_SEEDS:
+        found.append(f"Only {seeds} test seeds: the intervals are too narrow ({COVERAGE}).")
+    failed = {line.algorithm: line.failed_test_runs for line in lines if line.failed_test_runs}
+    for algorithm, number in failed.items():
+        fate = "run of {} failed and counts" if number == 1 else "runs of {} failed and count"
+        found.append(f"{number} test {fate.format(algorithm)} with the floor.")
+    return found
+
+
+def interval_text(estimate: Estimate | None) -> str:
+    """``0.81 [0.77, 0.85]``, the value alone where there is no interval, or a dash."""
+    if estimate is None:
+        return "-"
+    low, high = estimate.ci_low, estimate.ci_high
+    interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    return f"{estimate.value:.2f}{interval}"
+
+
+TABLE_HEADER = ("rank", "algorithm", "IQM", "P > trpo", "P > ppo", "≠ trpo", "steps/s")
+
+
+def table_row(line: Ranked) -> list[str]:
+    """The cells of one line of the terminal's and the report's table."""
+    return [
+        str(line.rank),
+        line.algorithm,
+        interval_text(line.iqm),
+        *(interval_text(line.probability_of_improvement[name]) for name in REFERENCES),
+        {True: "yes", False: "no", None: "-"}[line.separable_from_trpo],
+        "-" if line.steps_per_second is None else f"{line.steps_per_second:,.0f}",
+    ]
