@@ -39,9 +39,10 @@ mutants: setup ## break the package in some ninety places, one at a time: a test
 
 # mypy and import-linter cannot map a directory to a package, as setuptools does: they are shown a tree of links
 # in which tuning/ stands where it is installed.
-lint: setup ## ruff (rules and format), mypy --strict, import-linter (the rooms of CONTRIBUTING.md)
+lint: setup ## ruff (rules and format), clang-format, mypy --strict, import-linter (the rooms of CONTRIBUTING.md)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror native/*
 	@rm -rf $(TYPED) && mkdir -p $(TYPED)/sb3_ppo_variants
 	@cd $(TYPED)/sb3_ppo_variants && ln -s ../../../sb3_ppo_variants/* ../../../tuning ../../../zoo_configs .
 	cd $(TYPED) && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p sb3_ppo_variants

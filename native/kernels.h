@@ -85,7 +85,7 @@ struct Kernels {
     void (*forward)(Network *, Index rows, const float *x, float *outputs);
     void (*act)(Policy *, Index rows, const float *x, const float *noise, void *actions, float *values,
                 float *log_probs);
-    void (*evaluate)(Policy *, const Minibatch *);
+    double (*evaluate)(Policy *, const Minibatch *);
     double (*backward)(Policy *, const Slopes *);
     void (*adam)(const Network *, const AdamStep *);
     void (*apply)(char function, Index count, const float *x, float *y);

@@ -277,8 +277,7 @@ static PyObject *py_evaluate(PyObject *module, PyObject *const *arguments, Py_ss
     };
     if (PyErr_Occurred()) return NULL;
     if (!reserve(policy, minibatch.rows)) return PyErr_NoMemory();
-    policy->kernels->evaluate(policy, &minibatch);
-    Py_RETURN_NONE;
+    return PyFloat_FromDouble(policy->kernels->evaluate(policy, &minibatch));
 }
 
 static PyObject *py_backward(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
@@ -332,7 +331,8 @@ static PyMethodDef methods[] = {
     {"forward", (PyCFunction)(void *)py_forward, METH_FASTCALL, "forward(policy, part, rows, x, outputs)"},
     {"act", (PyCFunction)(void *)py_act, METH_FASTCALL, "act(policy, rows, x, noise, actions, values, log_probs)"},
     {"evaluate", (PyCFunction)(void *)py_evaluate, METH_FASTCALL,
-     "evaluate(policy, rows, x, actions, mean_noise, old_outputs, old_std, log_probs, values, entropies, kls)"},
+     "evaluate(policy, rows, x, actions, mean_noise, old_outputs, old_std, log_probs, values, entropies, kls)\n-> mean "
+     "entropy"},
     {"backward", (PyCFunction)(void *)py_backward, METH_FASTCALL,
      "backward(policy, log_prob_slopes, entropy_slopes, kl_slopes, value_slopes) -> squared norm of the gradient"},
     {"adam", (PyCFunction)(void *)py_adam, METH_FASTCALL,

@@ -47,9 +47,10 @@ class UpdateLoop(SB3Seams):
     6. ``_should_stop``: a reason to end the actor's updates for this rollout
     7. ``_after_update``: act on the exact KL over the rollout: steer, accept, roll back
 
-    :param engine: "torch" (default) equals SB3 bit for bit. "auto" runs plain MLP policies on the CPU in NumPy, several
-        times faster and equal up to float rounding, and everything else in PyTorch; "numpy" insists
-    :raises ValueError: if ``engine`` is "numpy" and the model cannot run on it
+    :param engine: "torch" (default) equals SB3 bit for bit. "auto" runs plain MLP policies on the CPU in
+        compiled kernels or, where those do not run, in NumPy: several times faster and equal up to float rounding; and
+        everything else in PyTorch. "compiled" and "numpy" insist
+    :raises ValueError: if ``engine`` is "compiled" or "numpy" and the model cannot run on it
 
     :cvar limits_step_by: a few words for tables
     :cvar own_search_space: ranges of the parameters that tuning adds to the shared ones
@@ -68,7 +69,7 @@ class UpdateLoop(SB3Seams):
         policy: Any,
         env: Any,
         *,
-        engine: Literal["auto", "torch", "numpy"] = "torch",
+        engine: Literal["auto", "torch", "numpy", "compiled"] = "torch",
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
         check_choice("engine", engine, ENGINES)
