@@ -448,6 +448,7 @@ static void network_forward(Network *network, Index rows, const float *x) {
     const Index inputs = network->layers[0].inputs;
     for (Index i = 0; i < rows; i++)
         memcpy(network->input + i * network->input_stride, x + i * inputs, (size_t)inputs * sizeof(float));
+    network->rows = rows;
     pack_forward(network);
     for (Index first = 0; first < rows; first += CHUNK) {
         Index count = smaller(rows - first, CHUNK), stride = network->input_stride;
@@ -853,42 +854,55 @@ static void act(Policy *policy, Index rows, const float *x, const float *noise, 
     }
 }
 
-/* Both networks, and the figures of every sample; returns the mean entropy */
+/* Returns the mean entropy, 0 where the actor does not run */
 static double evaluate(Policy *policy, const Minibatch *minibatch) {
-    const Layer *last = last_layer(&policy->critic);
-    policy->rows = minibatch->rows;
+    const Index rows = minibatch->rows;
+    if (minibatch->values) {
+        const Layer *last = last_layer(&policy->critic);
+        network_forward(&policy->critic, rows, minibatch->x);
+        for (Index i = 0; i < rows; i++) minibatch->values[i] = last->kept[i * last->stride];
+    }
+    if (minibatch->actions == NULL) return 0;
     policy->knows_old = minibatch->old_outputs != NULL;
-    network_forward(&policy->actor, minibatch->rows, minibatch->x);
-    network_forward(&policy->critic, minibatch->rows, minibatch->x);
-    for (Index i = 0; i < minibatch->rows; i++) minibatch->values[i] = last->kept[i * last->stride];
+    network_forward(&policy->actor, rows, minibatch->x);
     head_forward(policy, minibatch);
     double entropy = 0;
-    for (Index i = 0; i < minibatch->rows; i++) entropy += minibatch->entropies[i];
-    return entropy / (double)minibatch->rows;
+    for (Index i = 0; i < rows; i++) entropy += minibatch->entropies[i];
+    return entropy / (double)rows;
 }
 
-/* Gradients of the critic, and of the actor if it has slopes; returns the squared norm of all that was written */
-static double backward(Policy *policy, const Slopes *slopes) {
-    Network *actor = &policy->actor, *critic = &policy->critic;
+static double critic_backward(Network *critic, const float *slopes) {
     const Index stride = last_layer(critic)->stride;
-    const int actor_runs = slopes->log_probs != NULL;
     pack_backward(critic);
-    if (actor_runs) {
-        pack_backward(actor);
-        if (policy->head.kind == GAUSSIAN)
-            memset(actor->gradients + policy->head.log_std, 0, (size_t)policy->head.outputs * sizeof(float));
-    }
-    for (Index first = 0; first < policy->rows; first += CHUNK) {
-        const Index count = smaller(policy->rows - first, CHUNK);
+    for (Index first = 0; first < critic->rows; first += CHUNK) {
+        const Index count = smaller(critic->rows - first, CHUNK);
         float *out = critic->scratch[critic->depth % 2];
         memset(out, 0, (size_t)(count * stride) * sizeof(float));
-        for (Index i = 0; i < count; i++) out[i * stride] = slopes->values[first + i];
+        for (Index i = 0; i < count; i++) out[i * stride] = slopes[first + i];
         chunk_backward(critic, first, count);
-        if (!actor_runs) continue;
+    }
+    return squared_norm(critic);
+}
+
+static double actor_backward(Policy *policy, const Slopes *slopes) {
+    Network *actor = &policy->actor;
+    pack_backward(actor);
+    if (policy->head.kind == GAUSSIAN)
+        memset(actor->gradients + policy->head.log_std, 0, (size_t)policy->head.outputs * sizeof(float));
+    for (Index first = 0; first < actor->rows; first += CHUNK) {
+        const Index count = smaller(actor->rows - first, CHUNK);
         head_backward(policy, slopes, first, count);
         chunk_backward(actor, first, count);
     }
-    return squared_norm(critic) + (actor_runs ? squared_norm(actor) : 0.0);
+    return squared_norm(actor);
+}
+
+/* Writes the gradients of the minibatch that is kept; returns their squared norm */
+static double backward(Policy *policy, const Slopes *slopes) {
+    double norm = 0;
+    if (slopes->values) norm += critic_backward(&policy->critic, slopes->values);
+    if (slopes->log_probs) norm += actor_backward(policy, slopes);
+    return norm;
 }
 
 static void apply(char function, Index count, const float *x, float *y) {

@@ -37,6 +37,7 @@ typedef struct {
     Index input_stride, widest;                                 /* the largest stride of all */
     float *input;                                               /* the minibatch, padded with zeros */
     float *scratch[2];                                          /* CHUNK rows each */
+    Index rows;                                                 /* of the minibatch that is kept */
 } Network;
 
 typedef struct {
@@ -56,22 +57,24 @@ typedef struct {
     Network actor, critic;
     Head head;
     Index capacity; /* rows that fit in what is kept of a minibatch */
-    Index rows;     /* of the minibatch that was evaluated last */
-    int knows_old;  /* whether it came with the old distributions */
+    int knows_old;  /* whether the minibatch that is kept came with the old distributions */
 } Policy;
 
-typedef struct { /* arrays of one minibatch; all contiguous; n: rows */
+typedef struct { /* arrays of one minibatch; all contiguous; n: rows. Without actions the actor does not run, without
+                  * values the critic does not */
     Index rows;
     const float *x;           /* (n, inputs) */
-    const float *actions;     /* (n, D) */
+    const float *actions;     /* (n, D), or NULL */
     const float *mean_noise;  /* (n, K), added to the mean of a Gaussian, or NULL */
     const float *old_outputs; /* (n, K), or NULL */
     const float *old_std;     /* (K) for a Gaussian with old_outputs */
-    float *log_probs, *values, *entropies;
-    float *kls; /* written where old_outputs is given */
+    float *log_probs, *entropies;
+    float *values; /* or NULL */
+    float *kls;    /* written where old_outputs is given */
 } Minibatch;
 
-typedef struct { /* dL/d(quantity of a sample), (n); NULL means zero */
+typedef struct { /* dL/d(quantity of a sample), (n). Entropies and KLs: NULL means zero; log-probabilities, values: NULL
+                  * means that the actor, or the critic, is left as it is */
     const float *log_probs, *entropies, *kls, *values;
 } Slopes;
 

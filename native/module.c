@@ -37,7 +37,7 @@ static int reserve(Policy *policy, Index rows) {
     if (rows <= policy->capacity) return 1;
     const Index blocks_of_rows = rounded_up(rows, ALIGNMENT);
     policy->capacity = 0;
-    policy->rows = 0;
+    policy->actor.rows = policy->critic.rows = 0;
     if (!reserve_network(&policy->actor, rows) || !reserve_network(&policy->critic, rows) ||
         !renew(&policy->head.kept, COLUMNS * policy->head.outputs * blocks_of_rows))
         return 0;
@@ -271,9 +271,9 @@ static PyObject *py_evaluate(PyObject *module, PyObject *const *arguments, Py_ss
         .old_outputs = address(arguments[5]),
         .old_std = address(arguments[6]),
         .log_probs = address(arguments[7]),
-        .values = address(arguments[8]),
-        .entropies = address(arguments[9]),
-        .kls = address(arguments[10]),
+        .entropies = address(arguments[8]),
+        .kls = address(arguments[9]),
+        .values = address(arguments[10]),
     };
     if (PyErr_Occurred()) return NULL;
     if (!reserve(policy, minibatch.rows)) return PyErr_NoMemory();
@@ -331,8 +331,7 @@ static PyMethodDef methods[] = {
     {"forward", (PyCFunction)(void *)py_forward, METH_FASTCALL, "forward(policy, part, rows, x, outputs)"},
     {"act", (PyCFunction)(void *)py_act, METH_FASTCALL, "act(policy, rows, x, noise, actions, values, log_probs)"},
     {"evaluate", (PyCFunction)(void *)py_evaluate, METH_FASTCALL,
-     "evaluate(policy, rows, x, actions, mean_noise, old_outputs, old_std, log_probs, values, entropies, kls)\n-> mean "
-     "entropy"},
+     "evaluate(policy, rows, x, actions, mean_noise, old_outputs, old_std, log_probs, entropies, kls, values)"},
     {"backward", (PyCFunction)(void *)py_backward, METH_FASTCALL,
      "backward(policy, log_prob_slopes, entropy_slopes, kl_slopes, value_slopes) -> squared norm of the gradient"},
     {"adam", (PyCFunction)(void *)py_adam, METH_FASTCALL,

@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import gymnasium as gym
+from gymnasium.vector import VectorEnv
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -11,9 +12,12 @@ from stable_baselines3.common.evaluation import evaluate_policy as evaluate_with
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_ppo_variants.families.maskable_recurrent import MaskableRecurrent
+from sb3_ppo_variants.vec_env import as_vec_env
 
 
-def evaluate_policy(model: BaseAlgorithm, env: gym.Env[Any, Any] | VecEnv, **arguments: Any) -> Any:
+def evaluate_policy(
+    model: BaseAlgorithm, env: gym.Env[Any, Any] | VecEnv | VectorEnv[Any, Any, Any], **arguments: Any
+) -> Any:
     """Evaluate as SB3's function of this name does, with action masks where the model knows them.
 
     sb3-contrib's function for masks forgets the state of a recurrent policy at every step; this one keeps it.
@@ -24,15 +28,23 @@ def evaluate_policy(model: BaseAlgorithm, env: gym.Env[Any, Any] | VecEnv, **arg
     :return: as SB3's: mean and standard deviation of the return, or returns and lengths of all episodes
     :raises ValueError: if the model knows masks and the environment has none
     """
-    vec_env = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+    known = as_vec_env(env)
+    vec_env = known if isinstance(known, VecEnv) else DummyVecEnv([lambda: known])
     return evaluate_without_masks(with_masks(model, vec_env), vec_env, **arguments)
 
 
 class MaskedEvalCallback(EvalCallback):
     """SB3's ``EvalCallback``, with action masks where the model knows them.
 
+    :param eval_env: the environment to evaluate in; a vector environment of Gymnasium too
+    :param arguments: SB3's
     :raises ValueError: when training starts, if the model knows masks and the environment has none
     """
+
+    def __init__(
+        self, eval_env: gym.Env[Any, Any] | VecEnv | VectorEnv[Any, Any, Any], *arguments: Any, **keywords: Any
+    ) -> None:
+        super().__init__(as_vec_env(eval_env), *arguments, **keywords)
 
     def _init_callback(self) -> None:
         super()._init_callback()

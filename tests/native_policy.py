@@ -214,7 +214,7 @@ class NativePolicy:
         rows = len(x.array)
         figures = Figures(*(empty(rows) for _ in range(4)))
         inputs = [0 if guarded is None else guarded.address for guarded in (x, actions, mean_noise, old, old_std)]
-        outputs = [figures.log_probs, figures.values, figures.entropies, figures.kls]
+        outputs = [figures.log_probs, figures.entropies, figures.kls, figures.values]
         self.module.evaluate(self.handle, rows, *inputs, *(guarded.address for guarded in outputs))
         for guarded in outputs:
             guarded.check()

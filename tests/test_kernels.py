@@ -180,16 +180,32 @@ def assert_gradients(policy: NativePolicy, reference: Reference) -> None:
 
 @pytest.mark.parametrize("instructions", INSTRUCTIONS)
 @pytest.mark.parametrize("rows", [1, 64, 200])
-def test_a_critic_that_goes_on_alone_leaves_the_actors_gradients(instructions: str, rows: int) -> None:
+@pytest.mark.parametrize("trained", ["actor", "critic"])
+def test_of_two_networks_one_can_be_trained_alone(instructions: str, rows: int, trained: str) -> None:
+    """The other's gradients are left as they are, and do not count."""
     policy = NativePolicy(native, instructions, Shape(), np.random.default_rng(0))
-    policy.evaluate(policy.observations(rows), policy.actions(rows))
-    policy.actor.gradients.array[...] = 3.0
-    value_slopes = Guarded(np.ones(rows, np.float32))
-    squared_norm = policy.backward(None, None, None, value_slopes)
-    assert (policy.actor.gradients.array == 3.0).all()
-    critic = policy.critic.gradients.array.astype(np.float64)
-    assert critic.any()
-    assert squared_norm == pytest.approx(float(critic @ critic), rel=1e-5)
+    both, alone = (policy.actor, policy.critic), getattr(policy, trained)
+    x, actions = policy.observations(rows), policy.actions(rows)
+    ones = Guarded(np.ones(rows, np.float32))
+    policy.evaluate(x, actions)
+    policy.backward(ones, None, None, ones)
+    expected = alone.gradients.array.copy()
+    for network in both:
+        network.gradients.array[...] = 0.0 if network is alone else 3.0
+
+    if trained == "critic":
+        values = empty(rows)
+        native.evaluate(policy.handle, rows, x.address, *(0,) * 7, values.address)
+        values.check()
+        assert_close(values.array, policy.forward(CRITIC, x)[:, 0], "values")
+        squared_norm = policy.backward(None, None, None, ones)
+    else:
+        squared_norm = policy.backward(ones, None, None, None)
+    assert np.array_equal(alone.gradients.array, expected)
+    assert all((network.gradients.array == 3.0).all() for network in both if network is not alone)
+    gradient = expected.astype(np.float64)
+    assert gradient.any()
+    assert squared_norm == pytest.approx(float(gradient @ gradient), rel=1e-5)
 
 
 @pytest.mark.parametrize("instructions", INSTRUCTIONS)

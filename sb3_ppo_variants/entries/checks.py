@@ -14,6 +14,7 @@ from sb3_ppo_variants.entries.schedules import SCHEDULE_KEYS
 ENVIRONMENT_KEYS = (
     "n_envs",
     "n_timesteps",
+    "vec_env",
     "normalize",
     "env_wrapper",
     "vec_env_wrapper",

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
@@ -21,6 +21,7 @@ from sb3_ppo_variants.entries.checks import (
 from sb3_ppo_variants.entries.constructors import constructor_parameters
 from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.entries.schedules import SCHEDULE_KEYS, resolve_schedule
+from sb3_ppo_variants.entries.vector import GymnasiumVectors, resolve_vec_env
 from sb3_ppo_variants.entries.wrappers import Chain, Wrapper, import_dotted, resolve_wrapper
 from sb3_ppo_variants.entries.zoo_files import read_entry
 
@@ -31,8 +32,10 @@ class Entry:
 
     Keys as in rl-zoo: ``policy``, ``n_envs``, ``n_timesteps``, ``normalize`` (true, or a mapping of VecNormalize's
     arguments), ``env_wrapper`` and ``vec_env_wrapper`` (dotted path, ``{dotted path: arguments}``, or a list of these),
-    ``env_kwargs``, ``frame_stack``; all others are constructor arguments. ``"lin_x"`` in a schedule falls linearly
-    from x to 0, ``"const_x"`` stays. Unlike rl-zoo, no string is evaluated as code: mappings are written in YAML.
+    ``env_kwargs``, ``frame_stack``. Beyond rl-zoo, ``vec_env``: ``gymnasium`` or ``{gymnasium: make_vec arguments}``,
+    makes the environments a vector environment of Gymnasium. All others are constructor arguments. ``"lin_x"`` in a
+    schedule falls linearly from x to 0, ``"const_x"`` stays. Unlike rl-zoo, no string is evaluated as code: mappings
+    are written in YAML.
 
     :param cls: an algorithm class
     :param env_id: a Gymnasium environment id
@@ -55,7 +58,7 @@ class Entry:
         self._normalize_kwargs()
         self._wrappers("env_wrapper")
         self._wrappers("vec_env_wrapper")
-        self._mapping("env_kwargs")
+        self._vec_env()
         self.hyperparameters()
 
     @property
@@ -91,7 +94,7 @@ class Entry:
         :param n_envs: number of copies; None: the entry's, in evaluation too
         :param training: False for evaluation: VecNormalize passes raw rewards and leaves its statistics alone
             (``sync_envs_normalization`` copies the training environment's)
-        :param vec_env_cls: SB3's class for the copies
+        :param vec_env_cls: SB3's class for the copies, where the entry has no ``vec_env``
         """
         env: VecEnv = make_vec_env(
             self.env_id,
@@ -99,7 +102,7 @@ class Entry:
             seed=seed,
             wrapper_class=Chain(self._wrappers("env_wrapper")),
             env_kwargs=self._mapping("env_kwargs"),
-            vec_env_cls=vec_env_cls,
+            vec_env_cls=cast(Any, self._vec_env() or vec_env_cls),
         )
         env = Chain(self._wrappers("vec_env_wrapper"))(env)
         normalize_kwargs = self._normalize_kwargs()
@@ -162,6 +165,15 @@ class Entry:
         accepted = [name for name in constructor_parameters(VecNormalize) if name not in ("venv", "training", "gamma")]
         check_keys(kwargs, accepted, self._where("normalize"))
         return kwargs
+
+    def _vec_env(self) -> GymnasiumVectors | None:
+        return resolve_vec_env(
+            self.entry.get("vec_env"),
+            self.env_id,
+            self._mapping("env_kwargs"),
+            wrapped=bool(self._wrappers("env_wrapper")),
+            where=self._where("vec_env"),
+        )
 
     def _wrappers(self, key: str) -> list[Wrapper]:
         value = self.entry.get(key) or []

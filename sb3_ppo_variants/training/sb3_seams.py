@@ -19,6 +19,7 @@ from sb3_ppo_variants.entries.entry import model_from_zoo
 from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.finite import all_finite, in_the_rollout, is_invalid_distribution
+from sb3_ppo_variants.vec_env import as_vec_env
 
 if TYPE_CHECKING:  # the mixin is type-checked as the PPO that it is always combined with
     from stable_baselines3 import PPO as _Base  # noqa: N811 -- used as a base class only
@@ -136,6 +137,11 @@ class SB3Seams(_Base):
         super().set_parameters(load_path_or_dict, exact_match, device)
         if self._engine is not None:
             self._engine.bind()
+
+    @classmethod
+    def _wrap_env(cls, env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        """Wrap as SB3 does, and take Gymnasium's vector environments too: every environment of a model enters here."""
+        return super()._wrap_env(as_vec_env(env), verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:
         self.policy_kwargs = resolve_policy_kwargs(self.policy_kwargs)

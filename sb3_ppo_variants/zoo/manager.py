@@ -27,6 +27,7 @@ from sb3_ppo_variants.entries.checks import ENVIRONMENT_KEYS, check_keys, check_
 from sb3_ppo_variants.entries.constructors import constructor_parameters
 from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.entries.schedules import resolve_schedule
+from sb3_ppo_variants.entries.vector import resolve_vec_env
 from sb3_ppo_variants.evaluation import MaskedEvalCallback, knows_masks
 from sb3_ppo_variants.search_space import suggest
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
@@ -51,6 +52,7 @@ class ExperimentManager(ZooExperimentManager):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._entry: dict[str, Any] = {}
+        self._vec_env: Any = None
         if self.algo in ALGORITHMS and kwargs.get("config") is None:
             # rl_zoo3 2.9 looks for hyperparameters in its own package only
             name = f"{ALGORITHMS[self.algo].config}.yml"
@@ -130,7 +132,8 @@ class ExperimentManager(ZooExperimentManager):
         if knows_masks(algorithm.cls):  # the class says more of them than that MaskablePPO's constructor has none
             known += ["use_sde", "sde_sample_freq"]
         check_keys(hyperparams, known, self._where)
-        resolved, falling = resolve_schedules(algorithm, hyperparams)
+        self._vec_env = hyperparams.get("vec_env")
+        resolved, falling = resolve_schedules(algorithm, {k: v for k, v in hyperparams.items() if k != "vec_env"})
         check_values(resolved, algorithm.cls, self._where)
         if self.n_timesteps <= 0 and resolved.get("n_timesteps") is None:
             raise ValueError(f"{self._where} has no n_timesteps: add it, or type -n STEPS.")
@@ -157,7 +160,16 @@ class ExperimentManager(ZooExperimentManager):
             super().create_log_folder()  # type: ignore[no-untyped-call]
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
-        """Build the environments; where MiniGrid's own observations meet SB3, say what to do."""
+        """Build the environments, by ``vec_env`` too; where MiniGrid's own observations meet SB3, say what to do."""
+        vectors: Any = resolve_vec_env(
+            self._vec_env,
+            self.env_name.gym_id,
+            self.eval_env_kwargs if eval_env else self.env_kwargs,
+            wrapped=self.env_wrapper is not None,
+            where=f"vec_env in {self._where}",
+        )
+        if vectors is not None:
+            self.vec_env_class, self.vec_env_kwargs = vectors, {}
         try:
             return super().create_envs(n_envs, eval_env, no_log or self.optimize_hyperparameters)
         except TypeError as error:

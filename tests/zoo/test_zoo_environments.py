@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from zoo_helpers import command, frames
 
 from sb3_ppo_variants.registry import get_algorithm
+from sb3_ppo_variants.vec_env import GymVectorEnv
 from sb3_ppo_variants.zoo import rendering
 
 
@@ -70,6 +71,18 @@ def test_trained_played_and_filmed(case: Case, monkeypatch: pytest.MonkeyPatch) 
     assert len(pictures) >= 12
     assert all(picture.std() > 5 for picture in pictures)
     assert len(np.unique(pictures[0].reshape(-1, 3), axis=0)) > 10
+
+
+@pytest.mark.parametrize("value", ["'gymnasium'", "dict(gymnasium=dict(vectorization_mode='sync'))"])
+def test_trained_and_played_in_vector_environments(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[GymVectorEnv] = []
+    initialise = GymVectorEnv.__init__
+    monkeypatch.setattr(GymVectorEnv, "__init__", lambda self, env: (initialise(self, env), made.append(self))[0])
+    model = ["--algo", "clip_ppo", "--env", "CartPole-v1"]
+    params = ("n_envs:2", "n_steps:16", "batch_size:32", "n_epochs:1", f"vec_env:{value}")
+    command("train", *model, "-n", 32, "--eval-freq", 16, "--eval-episodes", 1, "--seed", 1, "-params", *params)
+    assert [env.num_envs for env in made] == [1, 2] or [env.num_envs for env in made] == [2, 1]
+    command("enjoy", *model, "-f", "logs", "--no-render", "-n", 10)
 
 
 def test_a_film_of_mujoco_needs_no_display(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,12 +32,13 @@ class CompiledKernels(Kernels):
     """Networks, action distribution and Adam in C, in float32.
 
     :param policy: see :class:`Kernels`
+    :param critic_optimizer: see :class:`Kernels`
     """
 
     name: ClassVar[str] = "compiled"
 
-    def __init__(self, policy: ActorCriticPolicy) -> None:
-        super().__init__(policy)
+    def __init__(self, policy: ActorCriticPolicy, critic_optimizer: th.optim.Optimizer | None = None) -> None:
+        super().__init__(policy, critic_optimizer)
         self._c = extension.native
         self._kind, self._choices = _distribution(policy)
         log_std = self.actor_group.offset(policy.get_parameter("log_std")) if self._kind == _GAUSSIAN else 0
@@ -118,6 +119,7 @@ class CompiledKernels(Kernels):
         actions: FloatArray,
         old: OldDistribution | None = None,
         mean_noise: FloatArray | None = None,
+        with_critic: bool = True,
     ) -> Evaluation:
         self._evaluated = memory = self._memory(len(observations))
         memory.x.array[...] = observations
@@ -136,18 +138,29 @@ class CompiledKernels(Kernels):
             0 if old is None else memory.outputs.address,
             memory.old_std.address,
             memory.log_probs.address,
-            memory.values.address,
             memory.entropies.address,
             memory.kls.address,
+            memory.values.address if with_critic else 0,
         )
         return Evaluation(
-            memory.log_probs.array, memory.values.array, mean_entropy, None if old is None else memory.kls.array
+            memory.log_probs.array,
+            memory.values.array if with_critic else None,
+            mean_entropy,
+            None if old is None else memory.kls.array,
         )
 
-    def backward(self, value_slope: FloatArray, actor: ActorSlopes | None) -> float:  # noqa: D102
+    def evaluate_critic(self, observations: FloatArray) -> FloatArray:  # noqa: D102
+        self._evaluated = memory = self._memory(len(observations))
+        memory.x.array[...] = observations
+        self._c.evaluate(self._policy, memory.rows, memory.x.address, *(0,) * 7, memory.values.address)
+        return memory.values.array
+
+    def backward(self, value_slope: FloatArray | None, actor: ActorSlopes | None) -> float:  # noqa: D102
         memory = self._evaluated
-        by_log_prob = by_entropy = by_kl = 0
-        memory.value_slopes.array[...] = value_slope
+        by_log_prob = by_entropy = by_kl = by_value = 0
+        if value_slope is not None:
+            memory.value_slopes.array[...] = value_slope
+            by_value = memory.value_slopes.address
         if actor is not None:
             memory.log_prob_slopes.array[...] = actor.log_prob
             by_log_prob = memory.log_prob_slopes.address
@@ -157,16 +170,16 @@ class CompiledKernels(Kernels):
             if actor.kl is not None:
                 memory.kl_slopes.array[...] = actor.kl
                 by_kl = memory.kl_slopes.address
-        slopes = (by_log_prob, by_entropy, by_kl, memory.value_slopes.address)
-        return float(self._c.backward(self._policy, *slopes))
+        return float(self._c.backward(self._policy, by_log_prob, by_entropy, by_kl, by_value))
 
-    def step(self, settings: Mapping[str, Any], gradient_scale: float, actor_runs: bool) -> None:  # noqa: D102
+    def step(  # noqa: D102
+        self, settings: Mapping[str, Any], gradient_scale: float, *, actor: bool = True, critic: bool = True
+    ) -> None:
         lr, (beta1, beta2), epsilon = settings["lr"], settings["betas"], settings["eps"]
-        self.critic_group.steps += 1
-        self._c.adam(self._policy, _CRITIC, self.critic_group.steps, gradient_scale, lr, beta1, beta2, epsilon)
-        if actor_runs:
-            self.actor_group.steps += 1
-            self._c.adam(self._policy, _ACTOR, self.actor_group.steps, gradient_scale, lr, beta1, beta2, epsilon)
+        for part, group, moves in ((_CRITIC, self.critic_group, critic), (_ACTOR, self.actor_group, actor)):
+            if moves:
+                group.steps += 1
+                self._c.adam(self._policy, part, group.steps, gradient_scale, lr, beta1, beta2, epsilon)
 
 
 class _Placed:
