@@ -20,13 +20,15 @@ def updated(cls: Any, engine: str, actions: Any = BOX, **kwargs: Any) -> Any:
 
 
 def assert_agree(cls: Any, actions: Any = BOX, **kwargs: Any) -> None:
-    """Parameters and logs of one update are the same on both engines, up to rounding."""
-    ours, theirs = (updated(cls, engine, actions, **kwargs) for engine in ("numpy", "torch"))
-    for a, b in zip(ours.policy.parameters(), theirs.policy.parameters(), strict=True):
-        assert th.allclose(a, b, atol=3e-6)
+    """Parameters and logs of one update are the same on all engines, up to rounding."""
+    theirs = updated(cls, "torch", actions, **kwargs)
     logs = theirs.logger.name_to_value
-    for key in ("train/policy_gradient_loss", "train/value_loss", "train/loss", "train/zero_gradient_fraction"):
-        assert ours.logger.name_to_value[key] == pytest.approx(logs[key], abs=1e-5), key
+    for engine in ("numpy", "compiled"):
+        ours = updated(cls, engine, actions, **kwargs)
+        for a, b in zip(ours.policy.parameters(), theirs.policy.parameters(), strict=True):
+            assert th.allclose(a, b, atol=3e-6)
+        for key in ("train/policy_gradient_loss", "train/value_loss", "train/loss", "train/zero_gradient_fraction"):
+            assert ours.logger.name_to_value[key] == pytest.approx(logs[key], abs=1e-5), key
 
 
 class Soft(ClipPPO):

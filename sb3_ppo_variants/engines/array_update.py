@@ -107,7 +107,7 @@ class ArrayUpdate(Update):
             record.values[rows] = values
         record.entropies.append(entropy)
         if self._slopes.reads_entropies:
-            record.entropies_of_states.append(self._kernels.entropies())
+            record.entropies_of_states.append(self._kernels.entropies().copy())
         record.count = rows.stop
         if kl is not None:
             record.kls[rows] = kl

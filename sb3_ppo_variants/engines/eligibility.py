@@ -95,8 +95,9 @@ def _optimizer_reasons(policy: ActorCriticPolicy) -> Iterator[str]:
     if type(optimizer) is not th.optim.Adam:
         yield f"the optimizer is a {type(optimizer).__name__}, not torch.optim.Adam"
         return
-    if len(optimizer.param_groups) != 1 or len(optimizer.param_groups[0]["params"]) != len(parameters):
-        yield "the optimizer has several parameter groups, or not all parameters of the policy"
+    its_own = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if len(optimizer.param_groups) != 1 or its_own != {id(p) for p in parameters}:
+        yield "the optimizer has several parameter groups, or other parameters than the policy"
     settings = optimizer.param_groups[0]
     changed = [name for name, default in PLAIN_SETTINGS.items() if settings.get(name, default) != default]
     if changed:

@@ -70,9 +70,10 @@ class UpdateLoop(CriticOptions):
     :param critic_first: whether the critic's passes come before the actor's, not after them
     :param recompute_advantages: "epoch" computes advantages and returns again before each epoch, with the critic as it
         is then; "never" keeps the rollout's, as SB3 does
-    :param engine: "torch" (default) equals SB3 bit for bit. "auto" runs plain MLP policies on the CPU in NumPy, several
-        times faster and equal up to float rounding, and everything else in PyTorch; "numpy" insists
-    :raises ValueError: if ``engine`` is "numpy" and the model cannot run on it
+    :param engine: "torch" (default) equals SB3 bit for bit. "auto" runs plain MLP policies on the CPU in
+        compiled kernels or, where those do not run, in NumPy: several times faster and equal up to float rounding; and
+        everything else in PyTorch. "compiled" and "numpy" insist
+    :raises ValueError: if ``engine`` is "compiled" or "numpy" and the model cannot run on it
 
     :cvar limits_step_by: a few words for tables
     :cvar own_search_space: ranges of the parameters that tuning adds to the shared ones
@@ -89,7 +90,7 @@ class UpdateLoop(CriticOptions):
         policy: Any,
         env: Any,
         *,
-        engine: Literal["auto", "torch", "numpy"] = "torch",
+        engine: Literal["auto", "torch", "numpy", "compiled"] = "torch",
         stop_critic: bool = True,
         critic_epochs: int | None = None,
         critic_batch_size: int | None = None,

@@ -140,7 +140,10 @@ class Kernels(ABC):
 
     @abstractmethod
     def entropies(self) -> FloatArray:
-        """Return the entropy of each action distribution of the minibatch last evaluated, in nats, shape (B,)."""
+        """Return the entropy of each action distribution of the minibatch last evaluated, in nats, shape (B,).
+
+        Valid until the next call of ``evaluate``.
+        """
 
     @abstractmethod
     def evaluate_critic(self, observations: FloatArray) -> FloatArray:
