@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
+from helpers import ARRAY_ENGINES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ def assert_agree(cls: Any, actions: Any = BOX, **kwargs: Any) -> None:
     """Parameters and logs of one update are the same on all engines, up to rounding."""
     theirs = updated(cls, "torch", actions, **kwargs)
     logs = theirs.logger.name_to_value
-    for engine in ("numpy", "compiled"):
+    for engine in ARRAY_ENGINES:
         ours = updated(cls, engine, actions, **kwargs)
         for a, b in zip(ours.policy.parameters(), theirs.policy.parameters(), strict=True):
             assert th.allclose(a, b, atol=3e-6)
