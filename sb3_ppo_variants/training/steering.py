@@ -27,10 +27,10 @@ class Steered(UpdateLoop):
     def _check_options(self) -> None:
         super()._check_options()
         given = getattr(self, self.steered)
-        # Whoever loads a model to watch it may replace rates and ranges by zero, as rl_zoo3 does: not to train with
-        if self._is_loading and _is_switched_off(given):
-            return
         low, high = self._steering_bounds
+        # Whoever loads a model to watch it may replace rates and ranges by zero, as rl_zoo3 does: no base to start from
+        if self._adapted_from is not None and _is_switched_off(given) and low > 0:
+            return
         base = steered_value(self.steered, given, at_least=low, at_most=high)
         if base != self._adapted_from:
             self._adapted_from = base
