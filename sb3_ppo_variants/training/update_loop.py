@@ -42,9 +42,9 @@ class UpdateLoop(CriticOptions):
 
     1. ``_evaluate``: raw rollout data to a :class:`MiniBatch` under the current policy; only families override it
     2. ``_minibatch``: the minibatch that the losses see, advantages normalised
-    3. ``_surrogate``: per-sample objective to maximise; ``_surrogate_slope`` is its twin on arrays
-    4. ``_penalty``: per-sample term to minimise beside it; ``_kl_slope`` is its twin on arrays
-    5. ``_value_loss``: the critic's loss; ``_value_loss_slope`` is its twin on arrays
+    3. ``_surrogate``: per-sample objective to maximise; ``_surrogate_slope`` may state its derivative on arrays
+    4. ``_penalty``: per-sample term to minimise beside it; ``_kl_slope`` goes with it as the slope with the surrogate
+    5. ``_value_loss``: the critic's loss; ``_value_loss_slope`` may state its derivative on arrays
     6. ``_should_stop``: a reason to end the actor's updates for this rollout
     7. ``_after_update``: act on the exact KL over the rollout: steer, accept, roll back
 

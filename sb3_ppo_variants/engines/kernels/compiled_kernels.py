@@ -149,6 +149,9 @@ class CompiledKernels(Kernels):
             None if old is None else memory.kls.array,
         )
 
+    def entropies(self) -> FloatArray:  # noqa: D102
+        return self._evaluated.entropies.array
+
     def evaluate_critic(self, observations: FloatArray) -> FloatArray:  # noqa: D102
         self._evaluated = memory = self._memory(len(observations))
         memory.x.array[...] = observations
@@ -164,7 +167,7 @@ class CompiledKernels(Kernels):
         if actor is not None:
             memory.log_prob_slopes.array[...] = actor.log_prob
             by_log_prob = memory.log_prob_slopes.address
-            if actor.entropy != 0.0:
+            if np.any(actor.entropy):
                 memory.entropy_slopes.array[...] = actor.entropy
                 by_entropy = memory.entropy_slopes.address
             if actor.kl is not None:
