@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorObservationWrapper
+from gymnasium.vector import (
+    AsyncVectorEnv,
+    AutoresetMode,
+    SyncVectorEnv,
+    VectorEnv,
+    VectorObservationWrapper,
+    VectorWrapper,
+)
 from gymnasium.wrappers import ClipReward, TimeLimit
-from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from helpers import differing, tensors_of
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
@@ -383,7 +389,7 @@ def test_masks_of_the_vector_environment_itself() -> None:
         def action_masks(self) -> Any:
             return np.arange(2) != self.clocks[:, 1:] % 2
 
-    env = GymVectorEnv(RecordEpisodeStatistics(Open("masked")))
+    env = GymVectorEnv(VectorWrapper(Open("masked")))
     env.reset()
     np.testing.assert_array_equal(env.env_method("action_masks", indices=[2, 0]), [[False, True], [False, True]])
     MaskableClipPPO("MlpPolicy", env, n_steps=8, batch_size=8, device="cpu").learn(24)
