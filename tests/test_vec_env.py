@@ -555,6 +555,8 @@ def test_an_entry_with_vec_env_has_the_same_environments(arguments: dict[str, An
     ours = entry({"gymnasium": arguments}, "Pendulum-v1", **more).make_env(seed=3)
     theirs = entry(None, "Pendulum-v1", **more).make_env(seed=3)
     assert isinstance(ours.unwrapped, GymVectorEnv)
+    mode = AutoresetMode.DISABLED if arguments else AutoresetMode.NEXT_STEP
+    assert ours.unwrapped.env.metadata["autoreset_mode"] is mode
     assert assert_same_steps(ours, theirs, 30)
 
 
@@ -573,6 +575,11 @@ def test_the_kind_of_vector_environment_is_gymnasiums_unless_given(vec_env: Any,
     assert type(env.env.unwrapped) is kind
     assert env.num_envs == 3
     env.close()
+
+
+def test_wrappers_of_an_entry_are_kept_where_the_environment_has_its_own_vectors() -> None:
+    env = entry("gymnasium", env_wrapper="gymnasium.wrappers.TimeAwareObservation").make_env()
+    assert env.observation_space.shape == (5,)
 
 
 def test_env_kwargs_reach_the_environments_own_vectors() -> None:
