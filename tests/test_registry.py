@@ -14,6 +14,17 @@ from sb3_ppo_variants.registry import ALGORITHMS, VARIANTS, Algorithm, get_algor
 from sb3_ppo_variants.search_space import Choice, FloatRange, IntRange, suggest
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 
+LOOP_PARAMETERS = {
+    "engine",
+    "stop_critic",
+    "critic_epochs",
+    "critic_batch_size",
+    "critic_learning_rate",
+    "critic_gae_lambda",
+    "critic_max_grad_norm",
+    "critic_first",
+    "recompute_advantages",
+}
 OWN_PARAMETERS = {
     "clip_ppo": {"clip_range_high": None, "dual_clip": None, "value_clip": "sb3"},
     "adaptive_clip_ppo": {
@@ -22,7 +33,7 @@ OWN_PARAMETERS = {
         "clip_range_min": 0.02,
         "clip_range_max": 0.5,
     },
-    "kl_stop_ppo": {"max_kl": 0.02, "stop_at": "minibatch", "stop_critic": True},
+    "kl_stop_ppo": {"max_kl": 0.02, "stop_at": "minibatch"},
     "trust_region_ppo": {"max_kl": 0.01, "shrink_factor": 0.8, "max_backtracks": 10},
     "kl_penalty_ppo": {
         "kl_coef": 1.0,
@@ -131,7 +142,7 @@ def test_own_parameters_leave_out_those_of_sb3_and_of_the_shared_loop() -> None:
 
 def test_constructor_parameters_are_the_own_ones_and_those_behind_the_keywords() -> None:
     names = constructor_parameters(ALGORITHMS["kl_stop_ppo"].cls)
-    assert set(names) == set(constructor_parameters(PPO)) | set(OWN_PARAMETERS["kl_stop_ppo"]) | {"engine"}
+    assert set(names) == set(constructor_parameters(PPO)) | set(OWN_PARAMETERS["kl_stop_ppo"]) | LOOP_PARAMETERS
     assert "kwargs" not in names
     assert "n_epochs" not in constructor_parameters(TRPO)
 

@@ -23,11 +23,11 @@ class ArrayEngine(Engine):
     def __init__(self, model: Trainable, kernels: type[Kernels]) -> None:
         self.name = kernels.name
         self._model = model
-        self.kernels = kernels(model.policy)
+        self.kernels = kernels(model.policy, model.critic_optimizer)
         self.bind()
 
     def fits(self, model: Trainable) -> bool:  # noqa: D102 -- see Engine
-        return model is self._model and self.kernels.fits(model.policy)
+        return model is self._model and self.kernels.fits(model.policy, model.critic_optimizer)
 
     def bind(self) -> None:
         """Make sure that PyTorch and the kernels hold the same memory."""
@@ -39,8 +39,10 @@ class ArrayEngine(Engine):
         callback: BaseCallback,
         rollout_buffer: RolloutBuffer,
         n_rollout_steps: int,
-        sb3_loop: Callable[[], bool],  # noqa: ARG002
+        sb3_loop: Callable[[], bool],
     ) -> bool:
+        if type(rollout_buffer) is not RolloutBuffer:
+            return sb3_loop()
         return rollout.collect_rollouts(self._model, self.kernels, env, callback, rollout_buffer, n_rollout_steps)
 
     def begin_update(self, old_policy: PolicySnapshot) -> ArrayUpdate:  # noqa: D102

@@ -61,9 +61,13 @@ class ArrayStatistics(UpdateStatistics):
     def add_epoch(self, record: EpochRecord) -> None:
         """Note the record of an epoch that begins; reduce those before it once they have become large."""
         if sum(pending.count for pending in self._pending) >= _PENDING:
-            self._reduce()
-            self._pending.clear()
+            self.settle()
         self._pending.append(record)
+
+    def settle(self) -> None:
+        """Reduce the epochs that are over, before something changes what their losses are computed from."""
+        self._reduce()
+        self._pending.clear()
 
     @property
     def minibatch_kl(self) -> np.float32:

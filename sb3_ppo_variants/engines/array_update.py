@@ -10,7 +10,7 @@ import torch as th
 from typing_extensions import Self
 
 from sb3_ppo_variants.engines.array_statistics import ArrayStatistics, EpochRecord
-from sb3_ppo_variants.engines.engine import Trainable, Update
+from sb3_ppo_variants.engines.engine import CriticSettings, Trainable, Update
 from sb3_ppo_variants.engines.kernels.kernels import ActorSlopes, Kernels
 from sb3_ppo_variants.engines.recorded_losses import RecordedLosses
 from sb3_ppo_variants.engines.rollout_data import flatten_in_place, rows_of_numbers
@@ -19,6 +19,7 @@ from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.finite import first_bad, in_the_update
+from sb3_ppo_variants.update_parts.minibatch import CriticBatch
 from sb3_ppo_variants.update_parts.snapshot import PolicySnapshot
 from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement
 
@@ -43,10 +44,11 @@ class ArrayUpdate(Update):
         self._observations = model.rollout_buffer.observations
         old = kernels.head.remember(np.concatenate([self._outputs(rows) for rows in self._pieces()]))
         self._rollout = samples_of(model.rollout_buffer, old, kernels.dtype)
+        self._with_critic = model.critic_epochs is None
         self._clip_range = model._current_clip_range()
         self._clip_range_vf = model._current_clip_range_vf()
-        losses = RecordedLosses(model, self._rollout, kernels.head, self._clip_range, self._clip_range_vf)
-        self.stats: ArrayStatistics = ArrayStatistics(model.batch_size, self._clip_range, losses)
+        self._losses = RecordedLosses(model, self._rollout, kernels.head, self._clip_range, self._clip_range_vf)
+        self.stats: ArrayStatistics = ArrayStatistics(model.batch_size, self._clip_range, self._losses)
         # An overflow is reported as NonFiniteUpdateError, not as a warning beside it
         self._no_warnings = np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
@@ -96,9 +98,11 @@ class ArrayUpdate(Update):
             samples.actions,
             samples.old if model.needs_old_distribution else None,
             None if noise is None else noise.numpy().astype(self._kernels.dtype, copy=False),
+            with_critic=self._with_critic,
         )
         log_ratio = np.subtract(log_prob, samples.old_log_prob, out=record.log_ratios[rows])
-        record.values[rows] = values
+        if values is not None:
+            record.values[rows] = values
         record.entropies.append(entropy)
         record.count = rows.stop
         if kl is not None:
@@ -117,9 +121,11 @@ class ArrayUpdate(Update):
         """
         model, batch, samples = self._model, self._batch, self._samples
         scale = 1.0 / len(batch.ratio)
-        value_slope = model._value_loss_slope(
-            self._record.values[self._rows], samples.old_values, samples.returns, self._clip_range_vf
-        )
+        value_slope = None
+        if self._with_critic:
+            value_slope = model._value_loss_slope(
+                self._record.values[self._rows], samples.old_values, samples.returns, self._clip_range_vf
+            ) * (model.vf_coef * scale)
         slopes, actor_runs = None, self.stats.actor_runs
         if actor_runs:
             kl_slope = model._kl_slope(batch)
@@ -128,12 +134,53 @@ class ArrayUpdate(Update):
                 entropy=-model.ent_coef * scale,
                 kl=None if kl_slope is None else kl_slope * -scale,
             )
-        squared_norm = self._kernels.backward(value_slope * (model.vf_coef * scale), slopes)
-        norm = math.sqrt(squared_norm) if squared_norm >= 0 else math.nan
-        if not math.isfinite(norm):
+        squared_norm = self._kernels.backward(value_slope, slopes)
+        if not math.isfinite(squared_norm):
             self._raise_if_non_finite()
-        gradient_scale = min(1.0, model.max_grad_norm / (norm + 1e-6))
-        self._kernels.step(model.policy.optimizer.param_groups[0], gradient_scale, actor_runs)
+        settings = model.policy.optimizer.param_groups[0]
+        gradient_scale = _gradient_scale(squared_norm, model.max_grad_norm)
+        self._kernels.step(settings, gradient_scale, actor=actor_runs, critic=self._with_critic)
+
+    def train_critic(self, settings: CriticSettings) -> float:  # noqa: D102 -- see Update
+        size, batch_size = len(self._observations), settings.batch_size
+        order = np.random.permutation(size)
+        values = np.empty(size, self._kernels.dtype)
+        samples = samples_of(self._model.rollout_buffer, self._rollout.old, self._kernels.dtype)
+        old_values, returns = samples.old_values[order], samples.returns[order]
+        for start in range(0, size, batch_size):
+            rows = slice(start, min(start + batch_size, size))
+            observations = rows_of_numbers(self._observations[order[rows]], self._kernels.dtype)
+            values[rows] = self._kernels.evaluate_critic(observations)
+            slope = self._model._value_loss_slope(values[rows], old_values[rows], returns[rows], self._clip_range_vf)
+            squared_norm = self._kernels.backward(slope / len(slope), None)
+            if not math.isfinite(squared_norm):
+                self._raise_if_bad(("value", values[rows]), ("gradient", self._kernels.critic_group.gradients))
+            gradient_scale = _gradient_scale(squared_norm, settings.max_grad_norm)
+            self._kernels.step(settings.optimizer.param_groups[0], gradient_scale, actor=False)
+        return self._critic_loss(values, old_values, returns, batch_size)
+
+    def _critic_loss(self, values: FloatArray, old_values: FloatArray, returns: FloatArray, batch_size: int) -> float:
+        """Return the critic's loss, mean over the minibatches of a pass."""
+        full = len(values) // batch_size * batch_size
+        total = 0.0
+        for rows, minibatches in ((slice(0, full), full // batch_size), (slice(full, len(values)), 1)):
+            if rows.start < rows.stop:
+                columns = (th.from_numpy(column[rows]) for column in (returns, old_values, values))
+                batch = CriticBatch(
+                    **dict(zip(("returns", "old_values", "values"), columns, strict=True)),
+                    clip_range_vf=self._clip_range_vf,
+                )
+                total += minibatches * float(self._model._value_loss(batch))
+        return total / math.ceil(len(values) / batch_size)
+
+    def values(self) -> FloatArray:  # noqa: D102
+        pieces = (rows_of_numbers(self._observations[rows], self._kernels.dtype) for rows in self._pieces())
+        return np.concatenate([self._kernels.values(piece) for piece in pieces])
+
+    def read_targets(self) -> None:  # noqa: D102
+        self.stats.settle()  # what was trained on the targets until now is logged with them
+        self._rollout = samples_of(self._model.rollout_buffer, self._rollout.old, self._kernels.dtype)
+        self._losses.rollout = self._rollout
 
     def finish_steps(self) -> None:  # noqa: D102 -- see Update
         self.stats.finish()
@@ -214,17 +261,23 @@ class ArrayUpdate(Update):
 
     def _raise_if_non_finite(self) -> None:
         """Name what is not finite; a gradient norm that alone overflows has been clipped to zero and is harmless."""
-        name = first_bad(
-            (
-                ("log-prob", self._batch.log_ratio),
-                ("value", self._record.values[self._rows]),
-                ("loss", self._batch.ratio),
-                ("gradient", self._kernels.actor_group.gradients),
-                ("gradient", self._kernels.critic_group.gradients),
-            )
+        self._raise_if_bad(
+            ("log-prob", self._batch.log_ratio),
+            ("value", self._record.values[self._rows]),
+            ("loss", self._batch.ratio),
+            ("gradient", self._kernels.actor_group.gradients),
+            ("gradient", self._kernels.critic_group.gradients),
         )
+
+    def _raise_if_bad(self, *suspects: tuple[str, FloatArray]) -> None:
+        name = first_bad(suspects)
         if name is not None:
             raise NonFiniteUpdateError(name, in_the_update(self._model.num_timesteps, self.stats))
+
+
+def _gradient_scale(squared_norm: float, max_norm: float) -> float:
+    """Return the factor that brings a gradient within a bound on its norm."""
+    return min(1.0, max_norm / (math.sqrt(squared_norm) + 1e-6))
 
 
 def _standardised(rows: FloatArray) -> FloatArray:

@@ -22,7 +22,7 @@ _TWINS = (
     ("_value_loss", "_value_loss_slope"),
     ("_minibatch", "_mean_noise"),
 )
-_TORCH_ONLY = ("_evaluate", "_losses", "_normalised")
+_TORCH_ONLY = ("_evaluate", "_evaluate_critic", "_losses", "_normalised")
 
 
 def why_no_arrays(model: Trainable) -> str | None:

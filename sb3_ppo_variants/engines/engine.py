@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch as th
@@ -17,9 +17,22 @@ from typing_extensions import Self
 
 from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
-from sb3_ppo_variants.update_parts.minibatch import MiniBatch
+from sb3_ppo_variants.update_parts.minibatch import CriticBatch, MiniBatch
 from sb3_ppo_variants.update_parts.snapshot import PolicySnapshot
 from sb3_ppo_variants.update_parts.statistics import Losses, RolloutMeasurement, UpdateStatistics
+
+
+class CriticSettings(NamedTuple):
+    """How the passes of a critic that is trained on its own are made.
+
+    :param optimizer: the critic's own, at the rate of this update
+    :param batch_size: samples per minibatch; the last one of a pass may be shorter
+    :param max_grad_norm: bound on the norm of the critic's gradient
+    """
+
+    optimizer: th.optim.Optimizer
+    batch_size: int
+    max_grad_norm: float
 
 
 class Engine(ABC):
@@ -104,6 +117,23 @@ class Update(ABC):
         """Note that the last step is taken: what is logged of them is computed while the coefficients are theirs."""
 
     @abstractmethod
+    def train_critic(self, settings: CriticSettings) -> float:
+        """Make one pass over the rollout that trains the critic alone, on the returns in the model's buffer.
+
+        :param settings: how
+        :return: the critic's loss, mean over the minibatches of the pass
+        :raises NonFiniteUpdateError: before a NaN or an infinity reaches the parameters
+        """
+
+    @abstractmethod
+    def values(self) -> FloatArray:
+        """Return the critic's values of the rollout's observations as it is now, in the buffer's flattened order."""
+
+    @abstractmethod
+    def read_targets(self) -> None:
+        """Take notice that advantages and returns in the model's buffer have been computed again."""
+
+    @abstractmethod
     def measure(self) -> RolloutMeasurement:
         """Hold the current policy against the one that collected the rollout, over all of its samples.
 
@@ -126,6 +156,8 @@ class Trainable(Protocol):
     ent_coef: float
     vf_coef: float
     max_grad_norm: float
+    critic_epochs: int | None
+    critic_optimizer: th.optim.Optimizer | None
     needs_old_distribution: bool
 
     _last_obs: np.ndarray | dict[str, np.ndarray] | None
@@ -141,9 +173,13 @@ class Trainable(Protocol):
 
     def _evaluate(self, rollout_data: RolloutBufferSamples) -> MiniBatch: ...
 
+    def _evaluate_critic(self, rollout_data: RolloutBufferSamples) -> CriticBatch: ...
+
     def _minibatch(self, rollout_data: RolloutBufferSamples) -> MiniBatch: ...
 
     def _losses(self, batch: MiniBatch) -> Losses: ...
+
+    def _value_loss(self, batch: CriticBatch) -> th.Tensor: ...
 
     def _surrogate(self, batch: MiniBatch) -> th.Tensor: ...
 

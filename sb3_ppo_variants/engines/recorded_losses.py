@@ -20,7 +20,7 @@ class RecordedLosses:
     """Gives the losses of some stretches of recorded samples taken together.
 
     :param model: its hooks compute them
-    :param rollout: all samples, in the stored order
+    :param rollout: all samples, in the stored order; another one once their targets have been computed again
     :param head: turns remembered distributions into SB3's
     :param clip_range: clip range of the update
     :param clip_range_vf: clip range of the value function in the update, or None
@@ -30,7 +30,7 @@ class RecordedLosses:
         self, model: Trainable, rollout: Samples, head: Head, clip_range: float, clip_range_vf: float | None
     ) -> None:
         self._model = model
-        self._rollout = rollout
+        self.rollout = rollout
         self._head = head
         self._clip_range = clip_range
         self._clip_range_vf = clip_range_vf
@@ -49,7 +49,7 @@ class RecordedLosses:
             return th.from_numpy(np.concatenate([getattr(record, name)[rows] for record, rows in stretches]))
 
         size, model = self._model.batch_size, self._model
-        samples = self._rollout.rows(np.concatenate([record.order[rows] for record, rows in stretches]))
+        samples = self.rollout.rows(np.concatenate([record.order[rows] for record, rows in stretches]))
         old_log_prob = th.from_numpy(samples.old_log_prob)
         entropies = [
             e for record, rows in stretches for e in record.entropies[rows.start // size : -(-rows.stop // size)]

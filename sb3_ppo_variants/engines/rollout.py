@@ -8,15 +8,17 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.engines.engine import Trainable
 from sb3_ppo_variants.engines.gae import compute_returns_and_advantage
 from sb3_ppo_variants.engines.kernels.kernels import Kernels
+from sb3_ppo_variants.engines.lean_step import lean_step
 from sb3_ppo_variants.engines.rollout_data import rows_of_numbers
 from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
-from sb3_ppo_variants.update_parts.finite import in_the_rollout
+from sb3_ppo_variants.update_parts.finite import all_finite, in_the_rollout
 
 
 def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kept recognisable
@@ -40,62 +42,101 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     :return: False if the callback ended training
     :raises NonFiniteUpdateError: if an observation or the policy's outputs are not finite
     """
+    assert self._last_obs is not None, "No previous observation was provided"
     self.policy.set_training_mode(False)
-    kernels.bind()
     rollout_buffer.reset()
     callback.on_rollout_start()
-    bounds = None
-    if isinstance(self.action_space, spaces.Box):
-        bounds = (self.action_space.low, self.action_space.high)
+    kernels.bind()
+    step = lean_step(env)
+    bounds = (self.action_space.low, self.action_space.high) if isinstance(self.action_space, spaces.Box) else None
     action_shape = (-1, *self.action_space.shape)  # type: ignore[misc]
 
     n_steps = 0
-    observations = _vectors(self._last_obs)
     while n_steps < n_rollout_steps:
-        flat_actions, value_array, log_prob_array = kernels.act(rows_of_numbers(observations, kernels.dtype))
-        # Callbacks know them as tensors, in SB3's names
-        values, log_probs, obs_tensor = map(th.from_numpy, (value_array, log_prob_array, observations))
+        obs_tensor = _as_tensor(self._last_obs, self)
+        flat_actions, value_array, log_prob_array = kernels.act(rows_of_numbers(obs_tensor.numpy(), kernels.dtype))
         # Before the environment sees such an action; an infinite mean leaves the log-probability finite
-        if not math.isfinite(log_prob_array.sum() + flat_actions.sum()):
-            cause = "log-prob" if np.isfinite(observations).all() else "observation"
+        if not (_is_finite(log_prob_array) and (bounds is None or _is_finite(flat_actions))):
+            cause = "log-prob" if all_finite(self._last_obs) else "observation"
             raise NonFiniteUpdateError(cause, in_the_rollout(self.num_timesteps))
-        actions = flat_actions.reshape(action_shape)
-        clipped_actions = actions if bounds is None else np.clip(actions, *bounds)
+        # Callbacks know them as tensors, in SB3's names
+        values, log_probs = th.from_numpy(value_array), th.from_numpy(log_prob_array)
+        actions = clipped_actions = flat_actions.reshape(action_shape)
+        if bounds is not None:
+            clipped_actions = np.minimum(np.maximum(actions, bounds[0]), bounds[1])
 
-        new_obs, rewards, dones, infos = env.step(clipped_actions)
+        new_obs, rewards, dones, infos = step(clipped_actions)
 
         self.num_timesteps += env.num_envs
         callback.update_locals(locals())
         if not callback.on_step():
             return False
         self._update_info_buffer(infos, dones)
+        n_steps += 1
+        if isinstance(self.action_space, spaces.Discrete):
+            actions = actions.reshape(-1, 1)
 
-        for idx, done in enumerate(dones.tolist()):
-            info = infos[idx]
-            if done and info.get("terminal_observation") is not None and info.get("TimeLimit.truncated", False):
-                terminal_value = kernels.values(rows_of_numbers(info["terminal_observation"][None], kernels.dtype))[0]
+        for idx, done in enumerate(dones):
+            # An environment may leave the infos of running episodes out
+            if (
+                done
+                and infos[idx].get("terminal_observation") is not None
+                and infos[idx].get("TimeLimit.truncated", False)
+            ):
+                terminal_obs = self.policy.obs_to_tensor(infos[idx]["terminal_observation"])[0]
+                terminal_value = _values(kernels, terminal_obs)[0]
                 rewards[idx] += self.gamma * terminal_value
 
-        rollout_buffer.observations[n_steps] = observations
-        rollout_buffer.actions[n_steps] = flat_actions
-        rollout_buffer.rewards[n_steps] = rewards
-        rollout_buffer.episode_starts[n_steps] = self._last_episode_starts
-        rollout_buffer.values[n_steps] = value_array[:, 0]
-        rollout_buffer.log_probs[n_steps] = log_prob_array
-        n_steps += 1
-        rollout_buffer.pos = n_steps
-        self._last_obs = observations = _vectors(new_obs)
+        _add(rollout_buffer, self._last_obs, actions, rewards, self._last_episode_starts, value_array, log_prob_array)
+        self._last_obs = new_obs
         self._last_episode_starts = dones
 
-    rollout_buffer.full = True
-    last_values = kernels.values(rows_of_numbers(observations, kernels.dtype))
-    compute_returns_and_advantage(rollout_buffer, last_values, dones)
+    values = _values(kernels, _as_tensor(new_obs, self))
+    compute_returns_and_advantage(rollout_buffer, values.numpy().ravel(), dones)
     callback.update_locals(locals())
     callback.on_rollout_end()
     return True
 
 
-def _vectors(observations: Any) -> FloatArray:
-    """Assert what eligibility has made sure of: one vector of numbers per environment."""
-    assert isinstance(observations, np.ndarray)
-    return observations
+def _as_tensor(observations: Any, self: Trainable) -> th.Tensor:
+    """Return the policy's input as SB3 makes it; an unusual one goes through SB3's policy first, for its checks."""
+    space = self.policy.observation_space
+    if isinstance(observations, np.ndarray) and observations.shape[1:] == space.shape:
+        return th.from_numpy(observations)
+    tensor = obs_as_tensor(observations, self.device)
+    with th.no_grad():
+        self.policy.predict_values(tensor)
+    return tensor
+
+
+def _values(kernels: Kernels, observations: th.Tensor) -> th.Tensor:
+    """Return the critic's values in SB3's form, shape (B, 1)."""
+    return th.from_numpy(kernels.values(rows_of_numbers(observations.numpy(), kernels.dtype))[:, None])
+
+
+def _is_finite(array: FloatArray) -> bool:
+    """Tell whether there is neither a NaN nor an infinity; a sum of squares is quick, but may itself overflow."""
+    return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
+
+
+def _add(  # noqa: PLR0917 -- the order of ``buffer.add``
+    buffer: RolloutBuffer,
+    obs: Any,
+    actions: FloatArray,
+    rewards: Any,
+    episode_starts: Any,
+    values: FloatArray,
+    log_probs: FloatArray,
+) -> None:
+    """Do what ``buffer.add`` does, without its copies."""
+    pos = buffer.pos
+    actions = actions.reshape(buffer.n_envs, buffer.action_dim)
+    buffer.observations[pos] = obs
+    buffer.actions[pos] = actions
+    buffer.rewards[pos] = rewards
+    buffer.episode_starts[pos] = episode_starts
+    buffer.values[pos] = values[:, 0]
+    buffer.log_probs[pos] = log_probs
+    buffer.pos = pos + 1
+    if buffer.pos == buffer.buffer_size:
+        buffer.full = True

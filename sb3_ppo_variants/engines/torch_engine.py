@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -15,11 +15,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from typing_extensions import Self
 
 from sb3_ppo_variants.engines.batched_adam import batched_adam
-from sb3_ppo_variants.engines.engine import Engine, Trainable, Update
+from sb3_ppo_variants.engines.engine import CriticSettings, Engine, Trainable, Update
 from sb3_ppo_variants.engines.quick_checks import quick_checks
 from sb3_ppo_variants.engines.rollout_data import minibatches
 from sb3_ppo_variants.engines.tensor_statistics import TensorStatistics
 from sb3_ppo_variants.maths import divergences
+from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.finite import first_bad, in_the_update
 from sb3_ppo_variants.update_parts.snapshot import PolicySnapshot
@@ -97,6 +98,7 @@ class TorchUpdate(Update):
 
     def step(self) -> None:  # noqa: D102
         optimizer = self._model.policy.optimizer
+        # With a critic of its own the total has no value term, and the update is over once the actor is stopped
         loss = self._losses.total if self.stats.actor_runs else self._model.vf_coef * self._losses.value
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -105,6 +107,36 @@ class TorchUpdate(Update):
         if not math.isfinite((norm + loss.detach()).item()):
             self._raise_if_non_finite(loss)
         optimizer.step()
+
+    def train_critic(self, settings: CriticSettings) -> float:  # noqa: D102 -- see Update
+        model, optimizer, losses = self._model, settings.optimizer, []
+        parameters = optimizer.param_groups[0]["params"]
+        with batched_adam(optimizer):
+            for rollout_data in minibatches(model.rollout_buffer, settings.batch_size):
+                batch = model._evaluate_critic(rollout_data)
+                loss = model._value_loss(batch)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                norm = th.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
+                if not math.isfinite((norm + loss.detach()).item()):
+                    gradients = [("gradient", parameter.grad) for parameter in parameters]
+                    self._raise_if_bad(optimizer, [("value", batch.values), ("loss", loss), *gradients])
+                optimizer.step()
+                losses.append(loss.detach())
+        return float(th.stack(losses).mean())
+
+    def values(self) -> FloatArray:  # noqa: D102
+        policy = self._model.policy
+        policy.set_training_mode(False)
+        try:
+            with th.no_grad():
+                parts = [self._model._evaluate_critic(chunk).values for chunk in self._model._rollout_chunks()]
+        finally:
+            policy.set_training_mode(True)
+        return th.cat(parts).cpu().numpy()
+
+    def read_targets(self) -> None:
+        """Do nothing: minibatches are read from the buffer."""
 
     def finish_steps(self) -> None:  # noqa: D102
         self._stepping.close()
@@ -157,9 +189,12 @@ class TorchUpdate(Update):
         gradients = [("gradient", parameter.grad) for parameter in policy.parameters() if parameter.grad is not None]
         entropy = [] if batch.entropy is None else [("entropy", batch.entropy)]
         suspects = [("log-prob", batch.log_prob), ("value", batch.values), *entropy, ("loss", loss), *gradients]
+        self._raise_if_bad(policy.optimizer, suspects)
+
+    def _raise_if_bad(self, optimizer: th.optim.Optimizer, suspects: list[tuple[str, Any]]) -> None:
         name = first_bad(suspects)
         if name is not None:
-            policy.optimizer.zero_grad()
+            optimizer.zero_grad()
             raise NonFiniteUpdateError(name, in_the_update(self._model.num_timesteps, self.stats))
 
 

@@ -22,7 +22,7 @@ from sb3_ppo_variants.families.family import Family
 from sb3_ppo_variants.families.padding import without_padding
 from sb3_ppo_variants.maths import losses
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
-from sb3_ppo_variants.update_parts.minibatch import MiniBatch
+from sb3_ppo_variants.update_parts.minibatch import CriticBatch, MiniBatch
 
 _MEASURE_CHUNK = 1024  # samples per forward pass over the whole rollout, if no sequence is longer
 
@@ -51,6 +51,7 @@ class Recurrent(Family):
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = with_short_names(RecurrentPPO.policy_aliases)
     policy: RecurrentActorCriticPolicy
     rollout_buffer: RecurrentRolloutBuffer
+    _last_lstm_states: RNNStates | None
 
     def __init__(self, policy: Any, env: Any, **kwargs: Unpack[PPOKwargs]) -> None:
         buffer_class = kwargs.pop("rollout_buffer_class", None)
@@ -65,6 +66,11 @@ class Recurrent(Family):
             self._setup_model()
 
     def _setup_model(self) -> None:
+        if self.recompute_advantages != "never":
+            raise ValueError(
+                f"recompute_advantages={self.recompute_advantages!r} is not possible with memory: the value of an "
+                "observation depends on a state that the critic made while it was another. Leave it out."
+            )
         super()._setup_model()
         if self.rollout_buffer_class is None and not self.rollout_buffer_kwargs:
             return
@@ -112,6 +118,22 @@ class Recurrent(Family):
         sequences = sequences._replace(actions=sequences.actions.float())
         return without_padding(super()._evaluate(sequences), sequences.mask > 1e-8)
 
+    def _evaluate_critic(self, rollout_data: RolloutBufferSamples) -> CriticBatch:
+        return self._evaluate(rollout_data)
+
+    def _distribution_of(self, policy: Any, observation: Any) -> Any:
+        distribution, _ = policy.get_distribution(observation, **self._no_memory())
+        return distribution
+
+    def _no_memory(self) -> dict[str, Any]:
+        zeros = th.zeros(self.policy.lstm_hidden_state_shape, device=self.device)
+        return {"lstm_states": (zeros, zeros), "episode_starts": th.zeros(1, device=self.device)}
+
+    def _memory(self) -> dict[str, Any]:
+        assert self._last_lstm_states is not None
+        starts = th.tensor(self._last_episode_starts, dtype=th.float32, device=self.device)
+        return {"lstm_states": self._last_lstm_states.vf, "episode_starts": starts}
+
     def _at_once(self, sequences: Any) -> Any:
         """Return sequences that the LSTM can be taken through in one call."""
         if type(self.policy)._process_sequence is not RecurrentActorCriticPolicy._process_sequence:
@@ -119,7 +141,7 @@ class Recurrent(Family):
         states, starts = forgotten_where_episodes_start(sequences.lstm_states, sequences.episode_starts)
         return sequences._replace(lstm_states=states, episode_starts=starts)
 
-    def _value_loss(self, batch: MiniBatch) -> th.Tensor:
+    def _value_loss(self, batch: CriticBatch) -> th.Tensor:
         # SB3's loss of the same value, written as sb3-contrib does: mse_loss rounds its gradient otherwise
         values = losses.clipped_values(batch.values, batch.old_values, batch.clip_range_vf)
         return th.mean((batch.returns - values) ** 2)

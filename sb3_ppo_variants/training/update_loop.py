@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from stable_baselines3.common.type_aliases import RolloutBufferSamples, Schedule
 from typing_extensions import Unpack
 
 from sb3_ppo_variants.engines.choice import ENGINES, choose_engine
@@ -22,19 +22,20 @@ from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.search_space import SearchSpace
 from sb3_ppo_variants.training import logs
 from sb3_ppo_variants.training.checks import check_choice
+from sb3_ppo_variants.training.critic_options import CriticOptions
+from sb3_ppo_variants.training.critic_update import CriticUpdate
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
-from sb3_ppo_variants.training.sb3_seams import SB3Seams
 from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.finite import check_rollout, in_the_update, is_invalid_distribution
-from sb3_ppo_variants.update_parts.minibatch import MiniBatch
+from sb3_ppo_variants.update_parts.minibatch import CriticBatch, MiniBatch
 from sb3_ppo_variants.update_parts.snapshot import PolicySnapshot
 from sb3_ppo_variants.update_parts.statistics import Losses, RolloutMeasurement, UpdateStatistics
 
 StopPoint = Literal["before_step", "after_step", "after_epoch"]
 
 
-class UpdateLoop(SB3Seams):
+class UpdateLoop(CriticOptions):
     """SB3's PPO update, bit for bit, taken apart into hooks.
 
     Hooks, in the order in which an update meets them:
@@ -47,6 +48,28 @@ class UpdateLoop(SB3Seams):
     6. ``_should_stop``: a reason to end the actor's updates for this rollout
     7. ``_after_update``: act on the exact KL over the rollout: steer, accept, roll back
 
+    The critic. SB3 trains it with the actor: one loss, one gradient norm, one learning rate, the same passes, and an
+    early stop ends both. ``stop_critic=False`` lets it finish the passes after the actor was stopped. With
+    ``critic_epochs`` it is trained on its own, as in sb3-contrib's TRPO: the actor's loss has no value term
+    (``vf_coef`` is not used), the actor's gradient norm is its own, an early stop ends the actor alone (whatever
+    ``stop_critic`` says), and the critic makes its passes with an Adam of its own. Both need actor and critic
+    without shared trainable parameters.
+
+    Beside SB3's keys every update logs ``train/actor_epochs`` and ``train/critic_epochs``, the passes that each made
+    or began; with ``critic_epochs``, ``train/value_loss`` is that of the critic's last pass,
+    ``train/critic_learning_rate`` its rate, and ``train/explained_variance_after`` what SB3's
+    ``train/explained_variance`` would be after its passes.
+
+    :param stop_critic: True: an early stop ends the critic's updates too, as in SB3; False: it finishes its passes,
+        as in Spinning Up
+    :param critic_epochs: passes over each rollout of a critic that is trained on its own, >= 1; None: with the actor
+    :param critic_batch_size: samples per minibatch of those passes; None: ``batch_size``
+    :param critic_learning_rate: their rate, a number or a schedule; None: the actor's of the same update
+    :param critic_gae_lambda: lambda of the returns that the critic is trained on, in [0, 1]; None: ``gae_lambda``
+    :param critic_max_grad_norm: bound on the norm of the critic's gradient, > 0, or infinite; None: ``max_grad_norm``
+    :param critic_first: whether the critic's passes come before the actor's, not after them
+    :param recompute_advantages: "epoch" computes advantages and returns again before each epoch, with the critic as it
+        is then; "never" keeps the rollout's, as SB3 does
     :param engine: "torch" (default) equals SB3 bit for bit. "auto" runs plain MLP policies on the CPU in NumPy, several
         times faster and equal up to float rounding, and everything else in PyTorch; "numpy" insists
     :raises ValueError: if ``engine`` is "numpy" and the model cannot run on it
@@ -61,18 +84,33 @@ class UpdateLoop(SB3Seams):
     own_search_space: ClassVar[SearchSpace] = {}
     needs_old_distribution: bool = False
 
-    stop_critic: bool = True
-
     def __init__(
         self,
         policy: Any,
         env: Any,
         *,
         engine: Literal["auto", "torch", "numpy"] = "torch",
+        stop_critic: bool = True,
+        critic_epochs: int | None = None,
+        critic_batch_size: int | None = None,
+        critic_learning_rate: float | Schedule | None = None,
+        critic_gae_lambda: float | None = None,
+        critic_max_grad_norm: float | None = None,
+        critic_first: bool = False,
+        recompute_advantages: Literal["never", "epoch"] = "never",
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
         check_choice("engine", engine, ENGINES)
         self.engine = engine
+        self.stop_critic = stop_critic
+        self.critic_epochs = critic_epochs
+        self.critic_batch_size = critic_batch_size
+        self.critic_learning_rate = critic_learning_rate
+        self.critic_gae_lambda = critic_gae_lambda
+        self.critic_max_grad_norm = critic_max_grad_norm
+        self.critic_first = critic_first
+        self.recompute_advantages = recompute_advantages
+        self._check_critic_options()
         super().__init__(policy, env, **kwargs)
 
     # The loop -------------------------------------------------------------------------------------------------------
@@ -86,9 +124,13 @@ class UpdateLoop(SB3Seams):
         self._update_learning_rate(self.policy.optimizer)
         check_rollout(self.rollout_buffer, self._last_obs, self.num_timesteps)
         self._update = update = self._choose_engine().begin_update(PolicySnapshot(self.policy))
+        critic = CriticUpdate(self, update)
         try:
-            with update:
+            with update, critic:
+                if self.critic_first:
+                    critic.train()
                 for epoch in range(self.n_epochs):
+                    critic.refresh_advantages()
                     for _ in update.minibatches(epoch):
                         if self._ends("before_step", update.stats):
                             break
@@ -100,20 +142,24 @@ class UpdateLoop(SB3Seams):
                         break
                 update.finish_steps()
                 measurement = self._after_update(self._measure_rollout())
+                if not self.critic_first:
+                    critic.train()
         finally:
             self._update = None
-        clip_range_vf = None if self.clip_range_vf is None else self._current_clip_range_vf()
-        logs.log_update(self, update.stats, measurement, clip_range_vf)
+        logs.log_update(self, update.stats, measurement, critic, self._current_clip_range_vf())
 
     def _losses(self, batch: MiniBatch) -> Losses:
         policy_loss = -self._surrogate(batch).mean()
         penalty = self._penalty(batch)
         if penalty is not None:
             policy_loss = policy_loss + penalty.mean()
-        value_loss = self._value_loss(batch)
         # Without a closed form, the sampled -log pi estimates the entropy
         entropy_loss = -th.mean(-batch.log_prob) if batch.entropy is None else -th.mean(batch.entropy)
-        total = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
+        total = policy_loss + self.ent_coef * entropy_loss
+        if self.critic_epochs is not None:
+            return Losses(policy_loss, th.zeros_like(total), entropy_loss, total)
+        value_loss = self._value_loss(batch)
+        total = total + self.vf_coef * value_loss
         return Losses(policy_loss, value_loss, entropy_loss, total)
 
     def _ends(self, point: StopPoint, stats: UpdateStatistics) -> bool:
@@ -124,7 +170,7 @@ class UpdateLoop(SB3Seams):
                 stats.stop(reason)
                 if self.verbose >= 1:
                     print(f"Early stopping in epoch {stats.epoch}: {reason}")
-        return self.stop_critic and not stats.actor_runs
+        return not stats.actor_runs and (self.stop_critic or self.critic_epochs is not None)
 
     # Hooks ----------------------------------------------------------------------------------------------------------
 
@@ -207,7 +253,7 @@ class UpdateLoop(SB3Seams):
         """Return noise that ``_minibatch`` adds to a Gaussian's mean, or None: its part on arrays."""
         return None
 
-    def _value_loss(self, batch: MiniBatch) -> th.Tensor:
+    def _value_loss(self, batch: CriticBatch) -> th.Tensor:
         """Return the critic's loss."""
         return losses.value_loss(batch.values, batch.old_values, batch.returns, batch.clip_range_vf)
 
@@ -241,12 +287,6 @@ class UpdateLoop(SB3Seams):
     def _current_clip_range(self) -> float:
         """Return the clip range of this update."""
         return self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
-
-    def _current_clip_range_vf(self) -> float | None:
-        """Return the value function's clip range of this update."""
-        if self.clip_range_vf is None:
-            return None
-        return self.clip_range_vf(self._current_progress_remaining)  # type: ignore[operator]
 
     def _measure_rollout(self) -> RolloutMeasurement:
         """Hold the current policy against the one that collected the rollout, over all of its samples.

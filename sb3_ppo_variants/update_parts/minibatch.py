@@ -9,8 +9,24 @@ from stable_baselines3.common.distributions import Distribution
 from sb3_ppo_variants.maths import divergences
 
 
-@dataclass(frozen=True, eq=False)
-class MiniBatch:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CriticBatch:
+    """What the critic's loss reads of one minibatch. All tensors have shape (batch,).
+
+    :param returns: TD(lambda) targets of the critic
+    :param old_values: the critic's predictions when the actions were taken
+    :param values: the critic's predictions now (with gradient)
+    :param clip_range_vf: clip range of the value function in this update, or None
+    """
+
+    returns: th.Tensor
+    old_values: th.Tensor
+    values: th.Tensor
+    clip_range_vf: float | None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MiniBatch(CriticBatch):
     """One minibatch, evaluated by the policy being trained. All tensors have shape (batch,) but the actions.
 
     :param actions: actions taken, shape (batch,) for Discrete spaces, else (batch, action dimensions)
@@ -30,15 +46,11 @@ class MiniBatch:
 
     actions: th.Tensor
     advantages: th.Tensor
-    returns: th.Tensor
-    old_values: th.Tensor
     old_log_prob: th.Tensor
-    values: th.Tensor
     log_prob: th.Tensor
     entropy: th.Tensor | None
     distribution: Distribution
     clip_range: float
-    clip_range_vf: float | None
     old_distribution: Distribution | None = None
 
     @cached_property

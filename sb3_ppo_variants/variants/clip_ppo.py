@@ -13,7 +13,7 @@ from sb3_ppo_variants.training.checks import check_choice, check_number
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
-from sb3_ppo_variants.update_parts.minibatch import MiniBatch
+from sb3_ppo_variants.update_parts.minibatch import CriticBatch, MiniBatch
 
 
 class Clip(UpdateLoop):
@@ -86,7 +86,7 @@ class Clip(UpdateLoop):
             return slope
         return losses.dual_clip_slope(slope, batch.ratio, batch.advantages, self.dual_clip)
 
-    def _value_loss(self, batch: MiniBatch) -> th.Tensor:
+    def _value_loss(self, batch: CriticBatch) -> th.Tensor:
         if self.value_clip == "sb3" or batch.clip_range_vf is None:
             return super()._value_loss(batch)
         return losses.max_clipped_value_loss(batch.values, batch.old_values, batch.returns, batch.clip_range_vf)

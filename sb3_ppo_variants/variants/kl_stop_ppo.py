@@ -33,13 +33,13 @@ class KLStop(UpdateLoop):
     each full-batch step, with factor 1.5; CleanRL k3 on the last minibatch after each epoch, with factor 1. We follow
     SB3 in "minibatch"; the other two modes and the default of 0.02 are our choice.
 
+    In Spinning Up the stop is the actor's alone: ``stop_critic=False``, or ``critic_epochs`` (see UpdateLoop).
+
     Logs ``train/stop_epoch`` and ``train/stop_reason`` when it stops.
 
     :param max_kl: the bound itself, in nats, > 0
     :param stop_at: what is measured and when, see above
-    :param stop_critic: True ends the critic's updates too, as in SB3; False lets it finish its epochs, as in
-        Spinning Up, which needs actor and critic without shared parameters
-    :raises ValueError: if an own parameter is outside its range, or ``stop_critic=False`` with a shared extractor
+    :raises ValueError: if an own parameter is outside its range
 
     Sources: Schulman et al., the "kl" stop of OpenAI's Spinning Up (actor only); SB3's ``target_kl``; Schulman,
     "Approximating KL Divergence" (2020) for k3.
@@ -60,25 +60,13 @@ class KLStop(UpdateLoop):
         *,
         max_kl: float = 0.02,
         stop_at: Literal["minibatch", "epoch", "rollout"] = "minibatch",
-        stop_critic: bool = True,
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
         check_number("max_kl", max_kl, above=0)
         check_choice("stop_at", stop_at, ("minibatch", "epoch", "rollout"))
-        check_choice("stop_critic", stop_critic, (True, False))
         self.max_kl = max_kl
         self.stop_at = stop_at
-        self.stop_critic = stop_critic
         super().__init__(policy, env, **kwargs)
-
-    def _setup_model(self) -> None:
-        super()._setup_model()
-        has_parameters = next(self.policy.features_extractor.parameters(), None) is not None
-        if not self.stop_critic and self.policy.share_features_extractor and has_parameters:
-            raise ValueError(
-                "stop_critic=False would let the critic go on changing the actor through the features extractor that "
-                "they share: pass policy_kwargs=dict(share_features_extractor=False), or stop_critic=True."
-            )
 
     def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> str | None:
         if point == "before_step" and self.stop_at == "minibatch":

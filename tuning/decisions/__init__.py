@@ -1,1 +1,1 @@
-"""What to run next: tracks, one for all, proposals, pruning, trial log, coordinator."""
+"""What to run next: tuning, pruning, tracks, one for all, proposals, trial log, coordinator."""

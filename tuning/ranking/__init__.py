@@ -1,1 +1,1 @@
-"""What is said about the algorithms: metrics, statistics, results, the files that hold them, export."""
+"""What is said: metrics, statistics, results and their wording, the files that hold them, export."""

@@ -1,1 +1,1 @@
-"""What one looks at: progress, table, report.html, dashboard."""
+"""What one looks at: progress and table on the terminal, report.html, dashboard."""

@@ -1,1 +1,1 @@
-"""What is asked: study file, search space, scales, seeds, plan, costs, protocol."""
+"""What is asked: study file, rules, scales, seeds, plan, costs, protocol."""

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
+import torch as th
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
@@ -17,13 +18,13 @@ class Evaluation(NamedTuple):
     """A minibatch under the current policy; arrays have shape (B,) and are valid until the next call of ``evaluate``.
 
     :param log_prob: log-probability of each action
-    :param values: the critic's predictions
+    :param values: the critic's predictions; None where the actor alone was asked for
     :param mean_entropy: mean entropy of the action distributions in nats
     :param kl: KL(old||new) of each state in nats; None where it was not asked for
     """
 
     log_prob: FloatArray
-    values: FloatArray
+    values: FloatArray | None
     mean_entropy: float
     kl: FloatArray | None
 
@@ -50,6 +51,7 @@ class Kernels(ABC):
     (B, D), both C-contiguous and in ``dtype``.
 
     :param policy: a policy that :func:`why_no_arrays` finds nothing against
+    :param critic_optimizer: the Adam that moves the critic, where it is not the policy's
     :ivar dtype: of the parameters and of all arrays, float32 or float64
     :ivar head: the action distribution in NumPy, for what is done once an update: remembering, measuring
     """
@@ -57,9 +59,10 @@ class Kernels(ABC):
     name: ClassVar[str]
     """What a model's ``engine`` calls them."""
 
-    def __init__(self, policy: ActorCriticPolicy) -> None:
+    def __init__(self, policy: ActorCriticPolicy, critic_optimizer: th.optim.Optimizer | None = None) -> None:
         extractor = policy.mlp_extractor
         self.policy = policy
+        self._critic_optimizer = critic_optimizer
         self.actor_modules: list[nn.Module] = [*extractor.policy_net, policy.action_net]
         self.critic_modules: list[nn.Module] = [*extractor.value_net, policy.value_net]
         log_std = [policy.get_parameter("log_std")] if hasattr(policy, "log_std") else []
@@ -75,9 +78,9 @@ class Kernels(ABC):
     def why_not(cls, policy: ActorCriticPolicy) -> str | None:
         """Return why these kernels cannot run a policy that array kernels can run in general, or None if they can."""
 
-    def fits(self, policy: ActorCriticPolicy) -> bool:
-        """Tell whether the kernels were built for this policy with these parameters, in this dtype."""
-        if policy is not self.policy:
+    def fits(self, policy: ActorCriticPolicy, critic_optimizer: th.optim.Optimizer | None) -> bool:
+        """Tell whether the kernels were built for this policy with these parameters, optimizers and dtype."""
+        if policy is not self.policy or critic_optimizer is not self._critic_optimizer:
             return False
         parameters = list(policy.parameters())
         return {id(p) for p in parameters} == self._parameter_ids and parameters[0].dtype == self._torch_dtype
@@ -88,12 +91,12 @@ class Kernels(ABC):
         Called before each rollout and each update, and after anything else has set parameters.
         """
         self.actor_group.bind(self.policy.optimizer)
-        self.critic_group.bind(self.policy.optimizer)
+        self.critic_group.bind(self._critic_optimizer or self.policy.optimizer)
 
     def publish(self) -> None:
         """Leave torch's optimizer as if it had made the steps itself; called at the end of an update."""
         self.actor_group.publish_steps(self.policy.optimizer)
-        self.critic_group.publish_steps(self.policy.optimizer)
+        self.critic_group.publish_steps(self._critic_optimizer or self.policy.optimizer)
 
     # Rollouts: the arrays returned are the caller's -----------------------------------------------------------------
 
@@ -124,6 +127,7 @@ class Kernels(ABC):
         actions: FloatArray,
         old: OldDistribution | None = None,
         mean_noise: FloatArray | None = None,
+        with_critic: bool = True,
     ) -> Evaluation:
         """Run both networks on a minibatch, and remember what ``backward`` needs.
 
@@ -131,23 +135,35 @@ class Kernels(ABC):
         :param actions: shape (B, D)
         :param old: the distributions that the actions came from; where the KL is wanted
         :param mean_noise: added to the mean of a Gaussian for the log-probability, shape (B, D)
+        :param with_critic: False: the actor alone
         """
 
     @abstractmethod
-    def backward(self, value_slope: FloatArray, actor: ActorSlopes | None) -> float:
+    def evaluate_critic(self, observations: FloatArray) -> FloatArray:
+        """Run the critic alone on a minibatch, and remember what ``backward`` needs; return its values, shape (B,).
+
+        :param observations: shape (B, inputs)
+        """
+
+    @abstractmethod
+    def backward(self, value_slope: FloatArray | None, actor: ActorSlopes | None) -> float:
         """Write the loss's gradient by all parameters for the minibatch last evaluated; return its squared norm.
 
-        :param value_slope: dL/d(value) per sample, shape (B,)
-        :param actor: None where only the critic is trained: its gradient alone is written, and counts
+        :param value_slope: dL/d(value) per sample, shape (B,); None where only the actor is trained: its gradient
+            alone is written, and counts
+        :param actor: None where only the critic is trained, likewise
         """
 
     @abstractmethod
-    def step(self, settings: Mapping[str, Any], gradient_scale: float, actor_runs: bool) -> None:
+    def step(
+        self, settings: Mapping[str, Any], gradient_scale: float, *, actor: bool = True, critic: bool = True
+    ) -> None:
         """Take Adam's step with the gradient written by ``backward``.
 
         :param settings: the torch optimizer's parameter group of this moment: lr, betas, eps
         :param gradient_scale: factor on the gradient, from clipping its norm
-        :param actor_runs: False: only the critic's parameters move
+        :param actor: whether the actor's parameters move
+        :param critic: whether the critic's parameters move
         """
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+import torch as th
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
@@ -21,12 +22,13 @@ class NumpyKernels(Kernels):
     """Networks, action distribution and Adam in NumPy calls.
 
     :param policy: see :class:`Kernels`
+    :param critic_optimizer: see :class:`Kernels`
     """
 
     name: ClassVar[str] = "numpy"
 
-    def __init__(self, policy: ActorCriticPolicy) -> None:
-        super().__init__(policy)
+    def __init__(self, policy: ActorCriticPolicy, critic_optimizer: th.optim.Optimizer | None = None) -> None:
+        super().__init__(policy, critic_optimizer)
         self._actor = _mlp(self.actor_modules, self.actor_group)
         self._critic = _mlp(self.critic_modules, self.critic_group)
         # The bits of a continuous action decide what the environment does with it
@@ -57,6 +59,7 @@ class NumpyKernels(Kernels):
         actions: FloatArray,
         old: OldDistribution | None = None,
         mean_noise: FloatArray | None = None,
+        with_critic: bool = True,
     ) -> Evaluation:
         outputs = self._actor.forward(observations)
         if mean_noise is None:
@@ -64,22 +67,30 @@ class NumpyKernels(Kernels):
         else:
             assert isinstance(self.head, DiagGaussianHead)
             log_prob = self.head.forward(outputs, actions, mean_noise)
-        values = self._critic.forward(observations)[:, 0]
+        values = self.evaluate_critic(observations) if with_critic else None
         self._old = old
         kl = None if old is None else self.head.kl(old, outputs)
         return Evaluation(log_prob, values, self.head.mean_entropy(), kl)
 
-    def backward(self, value_slope: FloatArray, actor: ActorSlopes | None) -> float:  # noqa: D102
-        self._critic.backward(value_slope[:, None])
-        squared_norm = np.dot(self.critic_group.gradients, self.critic_group.gradients)
+    def evaluate_critic(self, observations: FloatArray) -> FloatArray:  # noqa: D102
+        return self._critic.forward(observations)[:, 0]
+
+    def backward(self, value_slope: FloatArray | None, actor: ActorSlopes | None) -> float:  # noqa: D102
+        squared_norm = self.dtype.type(0.0)
+        if value_slope is not None:
+            self._critic.backward(value_slope[:, None])
+            squared_norm += np.dot(self.critic_group.gradients, self.critic_group.gradients)
         if actor is not None:
             self._actor.backward(self.head.backward(actor.log_prob, actor.entropy, actor.kl, self._old))
             squared_norm += np.dot(self.actor_group.gradients, self.actor_group.gradients)
         return float(squared_norm)
 
-    def step(self, settings: Mapping[str, Any], gradient_scale: float, actor_runs: bool) -> None:  # noqa: D102
-        self._critic_adam.step(settings, gradient_scale)
-        if actor_runs:
+    def step(  # noqa: D102
+        self, settings: Mapping[str, Any], gradient_scale: float, *, actor: bool = True, critic: bool = True
+    ) -> None:
+        if critic:
+            self._critic_adam.step(settings, gradient_scale)
+        if actor:
             self._actor_adam.step(settings, gradient_scale)
 
 
