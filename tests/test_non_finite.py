@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from helpers import differing, tensors_of
+from helpers import ARRAY_ENGINES, differing, tensors_of
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered")  # N
 
 N_STEPS = 32
 SMALL: dict[str, Any] = {"n_steps": N_STEPS, "batch_size": 16, "n_epochs": 2, "seed": 0, "device": "cpu"}
-ENGINES = ["torch", "numpy"]
+ENGINES = ["torch", *ARRAY_ENGINES]
 ACTIONS = {"Box": BOX, "Discrete": DISCRETE, "MultiDiscrete": MULTI_DISCRETE, "MultiBinary": MULTI_BINARY}
 BAD = [math.nan, math.inf, -math.inf]
 

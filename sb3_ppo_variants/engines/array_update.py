@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from sb3_ppo_variants.engines.array_statistics import ArrayStatistics, EpochRecord
 from sb3_ppo_variants.engines.engine import CriticSettings, Trainable, Update
+from sb3_ppo_variants.engines.hook_slopes import HookSlopes
 from sb3_ppo_variants.engines.kernels.kernels import ActorSlopes, Kernels
 from sb3_ppo_variants.engines.recorded_losses import RecordedLosses
 from sb3_ppo_variants.engines.rollout_data import flatten_in_place, rows_of_numbers
@@ -44,6 +45,7 @@ class ArrayUpdate(Update):
         self._observations = model.rollout_buffer.observations
         old = kernels.head.remember(np.concatenate([self._outputs(rows) for rows in self._pieces()]))
         self._rollout = samples_of(model.rollout_buffer, old, kernels.dtype)
+        self._slopes = HookSlopes(model)
         self._with_critic = model.critic_epochs is None
         self._clip_range = model._current_clip_range()
         self._clip_range_vf = model._current_clip_range_vf()
@@ -104,6 +106,8 @@ class ArrayUpdate(Update):
         if values is not None:
             record.values[rows] = values
         record.entropies.append(entropy)
+        if self._slopes.reads_entropies:
+            record.entropies_of_states.append(self._kernels.entropies().copy())
         record.count = rows.stop
         if kl is not None:
             record.kls[rows] = kl
@@ -119,20 +123,21 @@ class ArrayUpdate(Update):
 
         :raises NonFiniteUpdateError: before a NaN or an infinity reaches the parameters
         """
-        model, batch, samples = self._model, self._batch, self._samples
+        model, batch, samples, record = self._model, self._batch, self._samples, self._record
         scale = 1.0 / len(batch.ratio)
         value_slope = None
         if self._with_critic:
-            value_slope = model._value_loss_slope(
-                self._record.values[self._rows], samples.old_values, samples.returns, self._clip_range_vf
+            value_slope = self._slopes.value(
+                record.values[self._rows], samples.old_values, samples.returns, self._clip_range_vf
             ) * (model.vf_coef * scale)
         slopes, actor_runs = None, self.stats.actor_runs
         if actor_runs:
-            kl_slope = model._kl_slope(batch)
+            entropies = record.entropies_of_states[-1] if self._slopes.reads_entropies else None
+            by_log_prob, by_kl, by_entropy = self._slopes.objective(batch, samples, entropies)
             slopes = ActorSlopes(
-                log_prob=model._surrogate_slope(batch) * -scale,
-                entropy=-model.ent_coef * scale,
-                kl=None if kl_slope is None else kl_slope * -scale,
+                log_prob=by_log_prob * -scale,
+                entropy=-scale * (model.ent_coef if by_entropy is None else model.ent_coef + by_entropy),
+                kl=None if by_kl is None else by_kl * -scale,
             )
         squared_norm = self._kernels.backward(value_slope, slopes)
         if not math.isfinite(squared_norm):
@@ -151,7 +156,7 @@ class ArrayUpdate(Update):
             rows = slice(start, min(start + batch_size, size))
             observations = rows_of_numbers(self._observations[order[rows]], self._kernels.dtype)
             values[rows] = self._kernels.evaluate_critic(observations)
-            slope = self._model._value_loss_slope(values[rows], old_values[rows], returns[rows], self._clip_range_vf)
+            slope = self._slopes.value(values[rows], old_values[rows], returns[rows], self._clip_range_vf)
             squared_norm = self._kernels.backward(slope / len(slope), None)
             if not math.isfinite(squared_norm):
                 self._raise_if_bad(("value", values[rows]), ("gradient", self._kernels.critic_group.gradients))
@@ -205,7 +210,8 @@ class ArrayUpdate(Update):
         log_ratio = head.forward(outputs, samples.actions) - samples.old_log_prob
         kl = head.kl(samples.old.in_float64(), outputs.astype(np.float64))
         batch = self._array_batch(samples, advantages, log_ratio, kl)
-        return kl, batch.ratio, self._model._surrogate_slope(batch)
+        entropies = head.entropies() if self._slopes.reads_entropies else None
+        return kl, batch.ratio, self._slopes.surrogate(batch, samples, entropies)
 
     def _pieces(self) -> Iterator[slice]:
         size = len(self._observations)

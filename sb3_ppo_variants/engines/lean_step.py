@@ -248,8 +248,7 @@ def _moments(batch: FloatArray) -> tuple[Any, Any]:
     """Return mean and variance along the first axis, as NumPy's functions of these names do."""
     n = len(batch)
     if n == 1:
-        row = batch[0]
-        return row, row - row  # NaN for what is not finite
+        return batch[0], (batch - batch)[0]  # NaN for what is not finite
     mean = np.add.reduce(batch) / n
     deviation = batch - mean
     return mean, np.add.reduce(np.square(deviation, out=deviation)) / n

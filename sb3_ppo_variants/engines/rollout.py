@@ -131,10 +131,10 @@ def _add(  # noqa: PLR0917 -- the order of ``buffer.add``
     """Do what ``buffer.add`` does, without its copies."""
     pos = buffer.pos
     actions = actions.reshape(buffer.n_envs, buffer.action_dim)
-    buffer.observations[pos] = obs
+    buffer.observations[pos] = np.asarray(obs)
     buffer.actions[pos] = actions
-    buffer.rewards[pos] = rewards
-    buffer.episode_starts[pos] = episode_starts
+    buffer.rewards[pos] = np.asarray(rewards)
+    buffer.episode_starts[pos] = np.asarray(episode_starts)
     buffer.values[pos] = values[:, 0]
     buffer.log_probs[pos] = log_probs
     buffer.pos = pos + 1

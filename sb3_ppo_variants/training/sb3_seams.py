@@ -42,7 +42,7 @@ class SB3Seams(_Base):
 
     @property
     def engine_in_use(self) -> str:
-        """The engine that runs rollouts and updates of this model as it is now: "torch" or "numpy"."""
+        """The engine that runs rollouts and updates of this model as it is now: "torch", "numpy" or "compiled"."""
         return self._choose_engine().name
 
     @classmethod

@@ -42,9 +42,9 @@ class UpdateLoop(CriticOptions):
 
     1. ``_evaluate``: raw rollout data to a :class:`MiniBatch` under the current policy; only families override it
     2. ``_minibatch``: the minibatch that the losses see, advantages normalised
-    3. ``_surrogate``: per-sample objective to maximise; ``_surrogate_slope`` is its twin on arrays
-    4. ``_penalty``: per-sample term to minimise beside it; ``_kl_slope`` is its twin on arrays
-    5. ``_value_loss``: the critic's loss; ``_value_loss_slope`` is its twin on arrays
+    3. ``_surrogate``: per-sample objective to maximise; ``_surrogate_slope`` may state its derivative on arrays
+    4. ``_penalty``: per-sample term to minimise beside it; ``_kl_slope`` goes with it as the slope with the surrogate
+    5. ``_value_loss``: the critic's loss; ``_value_loss_slope`` may state its derivative on arrays
     6. ``_should_stop``: a reason to end the actor's updates for this rollout
     7. ``_after_update``: act on the exact KL over the rollout: steer, accept, roll back
 
@@ -70,9 +70,10 @@ class UpdateLoop(CriticOptions):
     :param critic_first: whether the critic's passes come before the actor's, not after them
     :param recompute_advantages: "epoch" computes advantages and returns again before each epoch, with the critic as it
         is then; "never" keeps the rollout's, as SB3 does
-    :param engine: "torch" (default) equals SB3 bit for bit. "auto" runs plain MLP policies on the CPU in NumPy, several
-        times faster and equal up to float rounding, and everything else in PyTorch; "numpy" insists
-    :raises ValueError: if ``engine`` is "numpy" and the model cannot run on it
+    :param engine: "torch" (default) equals SB3 bit for bit. "auto" runs plain MLP policies on the CPU in
+        compiled kernels or, where those do not run, in NumPy: several times faster and equal up to float rounding; and
+        everything else in PyTorch. "compiled" and "numpy" insist
+    :raises ValueError: if ``engine`` is "compiled" or "numpy" and the model cannot run on it
 
     :cvar limits_step_by: a few words for tables
     :cvar own_search_space: ranges of the parameters that tuning adds to the shared ones
@@ -89,7 +90,7 @@ class UpdateLoop(CriticOptions):
         policy: Any,
         env: Any,
         *,
-        engine: Literal["auto", "torch", "numpy"] = "torch",
+        engine: Literal["auto", "torch", "numpy", "compiled"] = "torch",
         stop_critic: bool = True,
         critic_epochs: int | None = None,
         critic_batch_size: int | None = None,
