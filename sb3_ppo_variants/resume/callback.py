@@ -22,8 +22,9 @@ class ResumableCheckpoint(BaseCallback):
     episode. The last two checkpoints stay. At the resume
 
     - the model, the global random generators, ``VecNormalize`` and other wrappers' plain data get their states back,
-      and so do callbacks: each attribute that is plain data or can be pickled, but for text and paths that are
-      arguments of the constructor. A callback is known by its class and its place among those of the same class;
+      and so do callbacks: each attribute that is plain data or can be pickled. An attribute with the name of an
+      argument of the constructor is a setting, to be passed anew, until it holds something else than at the beginning.
+      A callback is known by its class and its place among those of the same class;
     - environments that are attributes of callbacks, as in ``EvalCallback``, are kept and reset like those of training;
     - ``progress.csv``, ``progress.json``, ``log.txt``, TensorBoard's files and Monitor's lose what the killed run
       wrote after the checkpoint. Other files that callbacks write are theirs: SB3's write them whole each time.

@@ -10,6 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, Progr
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.resume import attributes, environments
+from sb3_ppo_variants.resume.attributes import Settings
 from sb3_ppo_variants.resume.values import PartOfTheRunError, encode_or_pickle
 
 _NEVER_KEPT = frozenset({"model", "locals", "globals", "parent", "verbose"})
@@ -53,13 +54,24 @@ def environments_of(root: BaseCallback, training_env: VecEnv) -> list[VecEnv | g
     return list(found.values())
 
 
-def read(root: BaseCallback, training_env: VecEnv) -> dict[str, Any]:
+def settings(root: BaseCallback, training_env: VecEnv) -> Settings:
+    """Return the settings of all callbacks, and of all environments' wrappers.
+
+    :param root: the outermost callback
+    :param training_env: the environment of the model
+    """
+    held = [training_env, *environments_of(root, training_env)]
+    return Settings([*tree(root), *(layer for env in held for layer in environments.layers(env))])
+
+
+def read(root: BaseCallback, training_env: VecEnv, at_first: Settings) -> dict[str, Any]:
     """Return what the callbacks remember, as JSON.
 
     :param root: the outermost callback
     :param training_env: kept elsewhere
+    :param at_first: the settings
     """
-    return {name: _read_one(callback, training_env) for name, callback in _named(root).items()}
+    return {name: _read_one(callback, training_env, at_first) for name, callback in _named(root).items()}
 
 
 def restore(root: BaseCallback, content: dict[str, Any]) -> None:
@@ -91,14 +103,14 @@ def _named(root: BaseCallback) -> dict[str, BaseCallback]:
     return {name: callback for name, callback in named.items() if type(callback) not in _WITHOUT_STATE}
 
 
-def _read_one(callback: BaseCallback, training_env: VecEnv) -> dict[str, Any]:
+def _read_one(callback: BaseCallback, training_env: VecEnv, at_first: Settings) -> dict[str, Any]:
     kept, held = {}, {}
-    for name, value, error in attributes.kept(callback, encode_or_pickle, without=_NEVER_KEPT):
+    for name, value, error in attributes.kept(callback, at_first, encode_or_pickle, without=_NEVER_KEPT):
         if error is None:
             kept[name] = value
         elif isinstance(value, (VecEnv, gym.Env)):
             if value.unwrapped is not training_env.unwrapped:
-                held[name] = environments.read(value)
+                held[name] = environments.read(value, at_first)
         elif not (callable(value) or isinstance(error, PartOfTheRunError)):
             warnings.warn(f"{type(callback).__name__}.{name} is not kept for a resumed run: {error}", stacklevel=2)
     return {"attributes": kept, "environments": held}

@@ -13,6 +13,7 @@ from stable_baselines3.common.monitor import Monitor, ResultsWriter
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
 
 from sb3_ppo_variants.resume import attributes
+from sb3_ppo_variants.resume.attributes import Settings
 from sb3_ppo_variants.resume.values import encode
 from sb3_ppo_variants.vec_env import GymVectorEnv
 
@@ -56,15 +57,16 @@ def inner_environments(env: VecEnv | gym.Env[Any, Any]) -> list[gym.Env[Any, Any
     return list(getattr(inner, "envs", ()))
 
 
-def read(env: VecEnv | gym.Env[Any, Any]) -> list[Any]:
+def read(env: VecEnv | gym.Env[Any, Any], settings: Settings) -> list[Any]:
     """Return what the wrappers remember from one episode to the next, as JSON.
 
     That is their plain data: averages of VecNormalize and of Gymnasium's wrappers, counters, the episodes of Monitor
     and the file in which it writes them.
 
     :param env: the environment; of those in other processes only the wrappers around the vector are seen
+    :param settings: of the wrappers
     """
-    return [_read_layer(layer) for layer in _layers(env)]
+    return [_read_layer(layer, settings) for layer in layers(env)]
 
 
 def restore(env: VecEnv | gym.Env[Any, Any], content: list[Any]) -> None:
@@ -74,21 +76,21 @@ def restore(env: VecEnv | gym.Env[Any, Any], content: list[Any]) -> None:
     :param content: what was read
     :raises ValueError: if it is wrapped in another way
     """
-    layers = list(_layers(env))
-    wrapped = [attributes.class_name(layer) for layer in layers]
+    own = list(layers(env))
+    wrapped = [attributes.class_name(layer) for layer in own]
     expected = [saved["class"] for saved in content]
     if wrapped != expected:
         raise ValueError(
             f"The environment has the wrappers {_listed(wrapped)}, and those of the run were {_listed(expected)}: "
             "build it as for the run that is to be resumed."
         )
-    for layer, saved in zip(layers, content, strict=True):
+    for layer, saved in zip(own, content, strict=True):
         attributes.restore(layer, saved["attributes"])
         if "monitor" in saved:
             _restore_monitor(layer, saved["monitor"])
 
 
-def _layers(env: VecEnv | gym.Env[Any, Any]) -> Iterator[Any]:
+def layers(env: VecEnv | gym.Env[Any, Any]) -> Iterator[Any]:
     """Yield the wrappers: around the vector from the outermost, then around each environment."""
     outer: Any = env
     while isinstance(outer, VecEnvWrapper):
@@ -107,10 +109,10 @@ def _wrappers(env: Any) -> Iterator[Any]:
         env = env.env
 
 
-def _read_layer(layer: Any) -> dict[str, Any]:
+def _read_layer(layer: Any, settings: Settings) -> dict[str, Any]:
     content: dict[str, Any] = {
         "class": attributes.class_name(layer),
-        "attributes": {name: value for name, value, error in attributes.kept(layer, encode) if error is None},
+        "attributes": {name: value for name, value, error in attributes.kept(layer, settings, encode) if error is None},
     }
     if isinstance(layer, (Monitor, VecMonitor)):
         content["attributes"].pop("t_start")  # a moment of this process

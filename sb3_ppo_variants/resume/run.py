@@ -71,8 +71,10 @@ class Run:
         :param root: the outermost callback
         :return: environment steps at which training ends
         """
-        self._root = root
         model = self._model
+        assert model.env is not None
+        self._root = root
+        self._settings = callbacks.settings(root, model.env)
         if self._interrupted is not None:
             state = self._interrupted.state
             model._total_timesteps = state["total_steps"]
@@ -109,8 +111,8 @@ class Run:
             "total_steps": model._total_timesteps,
             "first_step": model._num_timesteps_at_start,
             "nanoseconds": time.time_ns() - int(model.start_time),
-            "environment": environments.read(model.env),
-            "callbacks": callbacks.read(self._root, model.env),
+            "environment": environments.read(model.env, self._settings),
+            "callbacks": callbacks.read(self._root, model.env, self._settings),
             "logger": logs.read(model.logger),
             "generators": generators.read(),
         }
