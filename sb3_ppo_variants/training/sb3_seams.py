@@ -19,14 +19,17 @@ from sb3_ppo_variants.engines.engine import Engine, Update
 from sb3_ppo_variants.entries.constructors import constructor_parameters
 from sb3_ppo_variants.entries.entry import model_from_zoo
 from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
+from sb3_ppo_variants.resume.model import Resumable
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.finite import all_finite, in_the_rollout, is_invalid_distribution
 from sb3_ppo_variants.vec_env import as_vec_env
 
 if TYPE_CHECKING:  # the mixin is type-checked as the PPO that it is always combined with
-    from stable_baselines3 import PPO as _Base  # noqa: N811 -- used as a base class only
+    from stable_baselines3 import PPO
+
+    class _Base(Resumable, PPO): ...
 else:
-    _Base = object
+    _Base = Resumable
 
 
 class SB3Seams(_Base):
@@ -136,6 +139,7 @@ class SB3Seams(_Base):
 
         :raises NonFiniteUpdateError: if an observation is not finite, or the policy's outputs are not
         """
+        self._before_rollout()
         sb3_loop = partial(super().collect_rollouts, env, callback, rollout_buffer, n_rollout_steps, *family_arguments)
         try:
             return self._choose_engine().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, sb3_loop)
