@@ -251,7 +251,7 @@ MUTANTS = [
         "        self.adapted_clip_range = self.clip_range(1.0)\n\n"
         "    def _current_clip_range(self) -> float:",
         "tests/test_conformance.py",
-        "conforms and adaptive_clip",
+        "TestAdaptiveClipPPO and save_and_load",
     ),
     Mutant(
         "the stop on KL fires below its limit",
