@@ -631,8 +631,8 @@ MUTANTS = [
     Mutant(
         "a gradient of the critic that is not finite is stepped with",
         "engines/array_update.py",
-        '            if not math.isfinite(squared_norm):\n                self._raise_if_bad(("value"',
-        '            if False:\n                self._raise_if_bad(("value"',
+        '                self._raise_if_bad(("value", values[rows]), ("loss", loss)',
+        '                print(("value", values[rows]), ("loss", loss)',
         "tests/test_critic.py",
         "not_finite",
     ),
