@@ -14,7 +14,7 @@ help: ## list the targets
 setup: $(STAMP) ## create .venv with the package and all that the other targets need
 
 # The stamp is written last: an interrupted installation is taken up again.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml setup.py constraints.txt $(wildcard native/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[tuning,zoo,dask,mujoco,box2d,test]'
 	@touch $@
@@ -39,9 +39,10 @@ mutants: setup ## break the package in some ninety places, one at a time: a test
 
 # mypy and import-linter cannot map a directory to a package, as setuptools does: they are shown a tree of links
 # in which tuning/ stands where it is installed.
-lint: setup ## ruff (rules and format), mypy --strict, import-linter (the rooms of CONTRIBUTING.md)
+lint: setup ## ruff (rules and format), clang-format, mypy --strict, import-linter (the rooms of CONTRIBUTING.md)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror native/*
 	@rm -rf $(TYPED) && mkdir -p $(TYPED)/sb3_ppo_variants
 	@cd $(TYPED)/sb3_ppo_variants && ln -s ../../../sb3_ppo_variants/* ../../../tuning ../../../zoo_configs .
 	cd $(TYPED) && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p sb3_ppo_variants

@@ -8,6 +8,8 @@ from functools import cache
 from importlib.metadata import packages_distributions, version
 from typing import TYPE_CHECKING
 
+from sb3_ppo_variants.engines.kernels import extension
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -49,7 +51,7 @@ class Finding:
 
     :param purpose: what it is needed for
     :param module: what was imported
-    :param version: of its distribution, None where that is not known
+    :param version: of its distribution, or the instructions that kernels use; None where that is not known
     :param problem: in a few words, None if there is none
     :param mend: what to type, empty if nothing
     :param is_broken: True if it should work and does not; an extra that is not installed is not broken
@@ -64,8 +66,9 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Try every import, whether rl_zoo3 takes the variants, and whether MuJoCo can draw."""
+    """Try every import, the compiled kernels, whether rl_zoo3 takes the variants, and whether MuJoCo can draw."""
     findings = [_try_import("core", module) for module in _CORE]
+    findings.append(_try_kernels())
     for extra, modules in _EXTRAS.items():
         findings += [_try_import(extra, module, f'pip install "sb3-ppo-variants[{extra}]"') for module in modules]
     for purpose, (modules, install) in _OTHERS.items():
@@ -126,6 +129,18 @@ def _try_import(purpose: str, module: str, install: str | None = None) -> Findin
         reinstall = f"pip install --upgrade --force-reinstall {distribution}"
         return _broken(purpose, module, error, _OTHERS[purpose][1] if purpose in _OTHERS else reinstall)
     return Finding(purpose, module, _version(module))
+
+
+def _try_kernels() -> Finding:
+    purpose, module = "engine", "compiled kernels"
+    reason = extension.why_not()
+    if reason is None:
+        return Finding(purpose, module, extension.instructions())
+    mend = f"unset {extension.VARIABLE}"
+    if extension.native is None:
+        reinstall = "pip install --force-reinstall --no-deps --no-binary sb3-ppo-variants sb3-ppo-variants"
+        mend = f"{reinstall}, with a C compiler (GCC or clang)"
+    return Finding(purpose, module, None, f"NumPy instead: {reason}", mend)
 
 
 def _try_registration() -> Finding:

@@ -18,7 +18,11 @@ from torch import nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Normal, kl_divergence
 
 from sb3_ppo_variants import UpdateLoop
+from sb3_ppo_variants.engines.kernels import extension
 from sb3_ppo_variants.testing import BOX, DICT, DISCRETE, IMAGE, MULTI_BINARY, MULTI_DISCRETE, VECTOR, make_env
+
+ARRAY_ENGINES = ("numpy",) if extension.why_not() else ("numpy", "compiled")
+"""Names of the engines that run on arrays here, the fastest last."""
 
 
 class DenseExtractor(BaseFeaturesExtractor):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import ARRAY_ENGINES
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
 from sb3_ppo_variants import AdaptiveClipPPO
@@ -52,7 +53,7 @@ def test_a_kl_of_zero_or_nan_moves_nothing() -> None:
     assert clip_ranges([0.0, math.nan]) == [0.2, 0.2]
 
 
-@pytest.mark.parametrize("engine", ["torch", "numpy"])
+@pytest.mark.parametrize("engine", ["torch", *ARRAY_ENGINES])
 def test_it_shrinks_under_large_steps_and_grows_under_small_ones(engine: str) -> None:
     ends = []
     for rate in (0.03, 1e-5):

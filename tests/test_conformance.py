@@ -1,12 +1,15 @@
 """The public conformance suite passes on every shipped class, and fails on broken ones with a message to act on."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
+from unittest import SkipTest
 
 import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from helpers import differing, tensors_of
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
 
@@ -21,15 +24,16 @@ from sb3_ppo_variants.testing import (
     MULTI_DISCRETE,
     NotApplicable,
     Variant,
+    VariantContract,
     check_variant,
     run_check,
 )
 from sb3_ppo_variants.training.checks import check_number
 
-
-@pytest.mark.parametrize("algorithm_id", list(VARIANTS))
-def test_every_shipped_variant_conforms(algorithm_id: str) -> None:
-    assert check_variant(VARIANTS[algorithm_id].cls) == [], "no check may be left out on the shipped classes"
+# TestClipPPO, TestAdaptiveClipPPO, ...: each check is a test of its own
+for _variant in VARIANTS.values():
+    _name = f"Test{_variant.cls.__name__}"
+    globals()[_name] = type(_name, (VariantContract,), {"variant": _variant.cls})
 
 
 @pytest.mark.parametrize("algorithm_id", list(VARIANTS))
@@ -63,7 +67,12 @@ def test_a_third_party_variant_conforms() -> None:
     class PessimisticPPO(Pessimistic, PPO):
         pass
 
-    assert check_variant(PessimisticPPO, weight=0.1) == []
+    pessimistic, other = Variant(PessimisticPPO, {"weight": 0.1}), Variant(PessimisticPPO, {"weight": 0.1})
+    for check in CHECKS:
+        run_check(check, pessimistic)
+    # The model that the checks share is as it was before them
+    assert differing(tensors_of(pessimistic.trained()), tensors_of(other.trained())) == []
+    assert pessimistic.trained().num_timesteps == other.trained().num_timesteps
 
 
 # Broken variants, one for each way in which the suite must say no -----------------------------------------------------
@@ -203,7 +212,7 @@ def test_a_broken_variant_is_named(cls: type[UpdateLoop], check: str, message: s
 
 def test_the_report_names_class_and_every_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = {"check_target_kl", "check_log_keys", "check_discrete_actions"}
-    monkeypatch.setattr("sb3_ppo_variants.testing.CHECKS", [one for one in CHECKS if one.__name__ in wanted])
+    monkeypatch.setattr("sb3_ppo_variants.testing.suite.CHECKS", [one for one in CHECKS if one.__name__ in wanted])
     with pytest.raises(AssertionError, match=r"(?s)StopsLate fails 1 of 3 checks:\n  check_target_kl: .*early"):
         check_variant(StopsLate)
 
@@ -216,8 +225,59 @@ def test_an_ineligible_engine_is_left_out_and_reported(monkeypatch: pytest.Monke
             super().__init__(policy, env, **kwargs)
 
     wanted = [one for one in CHECKS if one.__name__ in ("check_image_observations", "check_log_keys")]
-    monkeypatch.setattr("sb3_ppo_variants.testing.CHECKS", wanted)
+    monkeypatch.setattr("sb3_ppo_variants.testing.suite.CHECKS", wanted)
     (left_out,) = check_variant(OneEngine, engine="numpy")
     assert left_out.startswith("check_image_observations: engine='numpy'")
     with pytest.raises(NotApplicable):
         run_check(wanted[0], Variant(OneEngine, {"engine": "numpy"}))
+
+
+# The contract class ---------------------------------------------------------------------------------------------------
+
+
+class StopsLateContract(VariantContract):
+    variant = StopsLate
+
+
+class SmallStepContract(VariantContract):
+    variant = ClipPPO
+    constructor_kwargs = {"target_kl": 1e-9, "engine": "numpy"}  # noqa: RUF012
+
+
+@pytest.fixture
+def contract(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A contract class as pytest holds it while its tests run."""
+    request.param.setup_class()
+    yield request.param()
+    request.param.teardown_class()
+
+
+def test_the_contract_has_one_test_for_each_check() -> None:
+    tests = [name for name in dir(VariantContract) if name.startswith("test_")]
+    assert sorted(tests) == sorted(check.__name__.replace("check_", "test_") for check in CHECKS)
+    assert VariantContract.test_save_and_load.__doc__ == next(
+        check.__doc__ for check in CHECKS if check.__name__ == "check_save_and_load"
+    )
+
+
+@pytest.mark.parametrize("contract", [StopsLateContract], indirect=True)
+def test_a_broken_variant_fails_the_test_of_that_name_and_no_other(contract: Any) -> None:
+    contract.test_discrete_actions()
+    with pytest.raises(AssertionError, match=r"StopsLate, check_target_kl: .*early"):
+        contract.test_target_kl()
+
+
+@pytest.mark.parametrize("contract", [SmallStepContract], indirect=True)
+def test_the_contract_hands_its_arguments_to_every_construction_and_skips_what_they_rule_out(contract: Any) -> None:
+    contract.test_callbacks()
+    assert contract._under_test.trained().target_kl == 1e-9
+    with pytest.raises(SkipTest, match="engine='numpy'"):
+        contract.test_image_observations()
+
+
+def test_a_contract_without_a_variant_or_with_another_class_says_so() -> None:
+    with pytest.raises(ValueError, match=r"Nothing does not say .* variant = YourPPO"):
+        type("Nothing", (VariantContract,), {}).setup_class()
+    for cls in (PPO, UpdateLoop, "ClipPPO"):
+        with pytest.raises(ValueError, match=r"is no variant: give a class"):
+            type("Wrong", (VariantContract,), {"variant": cls}).setup_class()

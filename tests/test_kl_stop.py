@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from helpers import DenseExtractor, audited, differing, tensors_of
+from helpers import ARRAY_ENGINES, DenseExtractor, audited, differing, tensors_of
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_ppo_variants import KLStopPPO
@@ -65,7 +65,7 @@ def test_epoch_mode_stops_after_the_epoch_at_exactly_max_kl() -> None:
     assert "epoch KL" in below.logger.name_to_value["train/stop_reason"]
 
 
-@pytest.mark.parametrize("engine", ["torch", "numpy"])
+@pytest.mark.parametrize("engine", ["torch", *ARRAY_ENGINES])
 def test_rollout_mode_compares_the_exact_kl_over_the_rollout(engine: str) -> None:
     ends = []
     for epochs in range(1, EPOCHS + 1):  # the exact KL after each epoch, measured from outside

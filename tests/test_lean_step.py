@@ -107,17 +107,16 @@ def normalized(make: Callable[[], VecEnv], **kwargs: Any) -> Callable[[], VecEnv
     return lambda: VecNormalize(make(), **kwargs)
 
 
-ENVIRONMENTS = {"CartPole-v1": 400, "Pendulum-v1": 450, "HalfCheetah-v5": 60, "LunarLander-v3": 250}
+ENVIRONMENTS = {"CartPole-v1": 150, "Pendulum-v1": 210, "HalfCheetah-v5": 30, "LunarLander-v3": 120}
 
 
-@pytest.mark.parametrize("n_envs", [1, 3])
-@pytest.mark.parametrize("with_statistics", [False, True])
+@pytest.mark.parametrize(("n_envs", "with_statistics"), [(2, False), (1, True), (2, True)])
 @pytest.mark.parametrize("env_id", ENVIRONMENTS)
-def test_known_environments_step_as_with_sb3(env_id: str, with_statistics: bool, n_envs: int) -> None:
+def test_known_environments_step_as_with_sb3(env_id: str, n_envs: int, with_statistics: bool) -> None:
     def make() -> VecEnv:
         return make_vec_env(env_id, n_envs, seed=3)
 
-    Pair(normalized(make, gamma=0.9) if with_statistics else make).run(ENVIRONMENTS[env_id] // n_envs)
+    Pair(normalized(make, gamma=0.9) if with_statistics else make).run(ENVIRONMENTS[env_id])
 
 
 def test_seeds_and_options_of_a_reset_are_used_once() -> None:
@@ -142,7 +141,7 @@ class Key(enum.Enum):
     ONE = 1
 
 
-class FrozenKey(tuple):  # noqa: SLOT001
+class FrozenKey(tuple):
     """A tuple that deepcopy makes anew."""
 
 
@@ -154,7 +153,7 @@ _OBSERVATIONS: list[Callable[[Any], Any]] = [
     lambda x: tuple(x.tolist()),
     lambda x: [int(item) for item in x],
     lambda x: x.astype(np.int8),
-    lambda x: np.asfortranarray(x),
+    np.asfortranarray,
     lambda x: x[::-1],
     lambda x: np.broadcast_to(np.float32(x[0]), x.shape),
     lambda x: float(x[0]),
@@ -249,15 +248,28 @@ def hostile(n_envs: int, dtype: Any = np.float32, **kwargs: Any) -> VecEnv:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("with_statistics", [False, True])
-def test_hostile_environments_step_as_with_sb3(dtype: Any, with_statistics: bool) -> None:
+@pytest.mark.parametrize(("n_envs", "with_statistics"), [(3, False), (1, True), (3, True)])
+def test_hostile_environments_step_as_with_sb3(dtype: Any, n_envs: int, with_statistics: bool) -> None:
     """All forms of observations, rewards, flags and infos in random company: errors, and what they leave, included."""
 
     def make() -> VecEnv:
-        return hostile(3, dtype)
+        return hostile(n_envs, dtype)
 
-    pair = Pair(normalized(make) if with_statistics else make).run(150)
-    assert 30 < len(pair.kept[0]) < 140, "hardly any step came to its end, or none raised"
+    pair = Pair(normalized(make) if with_statistics else make).run(80)
+    assert 15 < len(pair.kept[0]) < 78, "hardly any step came to its end, or none raised"
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_numpys_complaints_about_infinite_figures_are_the_same(n_envs: int) -> None:
+    class Infinite(Hostile):
+        def step(self, action: Any) -> Any:
+            observation, *_ = super().step(action)
+            return observation, float("inf") if action else 1.0, False, False, {}
+
+    forms = [(0, 0, 0, 0, 0)] * 40
+    with np.errstate(invalid="raise", over="raise"):
+        pair = Pair(lambda: VecNormalize(DummyVecEnv([lambda: Infinite(0, forms=iter(forms))] * n_envs))).run(20)
+    assert len(pair.kept[0]) < 20, "nothing was raised"
 
 
 @given(forms=st.lists(st.tuples(*[st.integers(0, 13)] * 5), min_size=1, max_size=6), n_envs=st.integers(1, 3))
@@ -270,18 +282,27 @@ def test_any_sequence_of_forms_steps_as_with_sb3(forms: list[tuple[int, ...]], n
 
 
 def test_infos_that_environments_share_are_shared_among_their_copies() -> None:
-    class Sharing(Hostile):
-        common: dict[str, Any] = {"list": []}
+    common: dict[str, Any] = {"list": []}
 
+    class Sharing(Hostile):
         def step(self, action: Any) -> Any:
-            observation, _, _, _, _ = super().step(action)
-            return observation, 0.0, False, False, self.common
+            observation, *_ = super().step(action)
+            return observation, 0.0, False, False, common
 
     pair = Pair(lambda: DummyVecEnv([lambda i=i: Sharing(i, forms=iter([(0, 0, 0, 0, 0)] * 9)) for i in range(3)]))
-    pair.run(3)
+    pair.run(2)
     infos = pair.kept[1][-1][3]
     assert infos[0] is infos[1] is infos[2]
-    assert infos[0] is not Sharing.common
+    assert infos[0] is not common
+
+
+def test_an_info_that_holds_all_infos_is_copied_with_them() -> None:
+    pair = Pair(lambda: DummyVecEnv([lambda i=i: Hostile(i, forms=iter([(0, 0, 0, 0, 1)] * 9)) for i in range(2)]))
+    for env in pair.envs:
+        env.envs[0].own_info["all"] = env.buf_infos
+    pair.run(2)
+    infos = pair.kept[1][-1][3]
+    assert infos[0]["all"] is infos
 
 
 class Breaking(Hostile):
@@ -345,14 +366,14 @@ def test_changed_settings_of_normalization_act_from_the_next_step(change: dict[s
     pair.run(10)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64])
-def test_statistics_put_in_by_hand_are_updated_as_with_sb3(dtype: Any) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "size"), [(np.float32, (3,)), (np.float16, (3,)), (np.int64, (3,)), (np.float64, (1,))]
+)
+def test_statistics_put_in_by_hand_are_updated_as_with_sb3(dtype: Any, size: tuple[int, ...]) -> None:
     pair = Pair(lambda: VecNormalize(make_vec_env("Pendulum-v1", 2, seed=0))).run(3)
     for env in pair.envs:
-        for name, size in (("obs_rms", (3,)), ("ret_rms", ())):
-            statistics = RunningMeanStd(shape=size)
-            statistics.mean, statistics.var = np.ones(size, dtype), np.ones(size, dtype)
-            setattr(env, name, statistics)
+        for statistics, shape in ((env.obs_rms, size), (env.ret_rms, ())):
+            statistics.mean, statistics.var = np.ones(shape, dtype), np.ones(shape, dtype)
     pair.run(3)
 
 

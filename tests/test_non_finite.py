@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from helpers import differing, tensors_of
+from helpers import ARRAY_ENGINES, differing, tensors_of
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered")  # N
 
 N_STEPS = 32
 SMALL: dict[str, Any] = {"n_steps": N_STEPS, "batch_size": 16, "n_epochs": 2, "seed": 0, "device": "cpu"}
-ENGINES = ["torch", "numpy"]
+ENGINES = ["torch", *ARRAY_ENGINES]
 ACTIONS = {"Box": BOX, "Discrete": DISCRETE, "MultiDiscrete": MULTI_DISCRETE, "MultiBinary": MULTI_BINARY}
 BAD = [math.nan, math.inf, -math.inf]
 
@@ -301,3 +301,21 @@ def test_the_error_is_an_arithmetic_error_with_its_parts() -> None:
     assert isinstance(error, ArithmeticError)
     assert (error.tensor, error.where) == ("gradient", "in the update after 64 timesteps")
     assert "Usual cause" in str(error)
+
+
+@pytest.mark.parametrize("own_critic", [{}, {"critic_epochs": 1}], ids=["with the actor", "on its own"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_value_loss_that_overflows_is_reported_by_every_engine(engine: str, own_critic: dict[str, Any]) -> None:
+    """Its gradient is finite, and clipped to nothing: the critic would learn no more, without a word."""
+
+    class Huge(SpaceEnv):
+        def step(self, action: Any) -> Any:
+            observation, _, *rest = super().step(action)
+            return observation, 1e20, *rest
+
+    env = make_vec_env(lambda: Huge(VECTOR, BOX), seed=0)
+    model = ClipPPO("MlpPolicy", env, engine=engine, **(SMALL | own_critic))
+    before = [parameter.detach().clone() for parameter in model.policy.value_net.parameters()]
+    with pytest.raises(NonFiniteUpdateError, match="loss"):
+        model.learn(N_STEPS)
+    assert all(th.equal(a, b) for a, b in zip(before, model.policy.value_net.parameters(), strict=True))

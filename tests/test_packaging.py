@@ -27,11 +27,17 @@ SOURCES = {  # directory in the repository -> where the wheel has it
     "tuning": "sb3_ppo_variants/tuning",
     "zoo_configs": "sb3_ppo_variants/zoo_configs",
 }
+WHICH_ENGINE = """
+from sb3_ppo_variants import ClipPPO
+from sb3_ppo_variants.engines.kernels.extension import native
+model = ClipPPO("MlpPolicy", "CartPole-v1", n_steps=64, engine="auto").learn(64)
+print(model.engine_in_use, native and native.__file__.rpartition("/")[2])
+"""
 EXTRAS = {"tuning", "zoo", "dask", "mujoco", "box2d", "test", "all"}
 
 
 def run(*command: object, cwd: Path, **extra_env: str) -> str:
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV", "SB3_PPO_VARIANTS_KERNELS")}
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -50,8 +56,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the sources: an old build/ or egg-info in the repository must not feed the new wheel."""
     copy = tmp_path_factory.mktemp("tree")
     for name in SOURCES:
-        shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    shutil.copytree(REPOSITORY / "native", copy / "native")
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, copy)
     return copy
 
@@ -79,15 +86,24 @@ def metadata(wheel: Path) -> Message:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new environment with the wheel in it; it borrows the dependencies of the running one.
+    """A new environment with the wheel in it."""
+    root = new_environment(tmp_path_factory.mktemp("env"))
+    install(root, wheel)
+    return root
+
+
+def install(root: Path, what: Path, *options: str, **extra_env: str) -> None:
+    pip = [sys.executable, "-m", "pip", "--python", root / "bin" / "python", "install", "--quiet"]
+    run(*pip, "--no-deps", "--no-index", *options, what, cwd=root, **extra_env)
+
+
+def new_environment(root: Path) -> Path:
+    """An environment that borrows the dependencies of the running one.
 
     A line in a .pth file adds a directory but does not read that directory's own .pth files, so the
     editable installation of the running environment stays out.
     """
-    root = tmp_path_factory.mktemp("env")
     venv.create(root, with_pip=False, symlinks=True)
-    pip = [sys.executable, "-m", "pip", "--python", root / "bin" / "python", "install"]
-    run(*pip, "--quiet", "--no-deps", "--no-index", wheel, cwd=root)
     (site_packages,) = root.glob("lib/python*/site-packages")
     (site_packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     blocker = "import os, sys\nsys.modules.update(dict.fromkeys(os.environ.get('BLOCKED', '').split()))\n"
@@ -134,7 +150,8 @@ def test_wheel_holds_the_package_and_nothing_else(tree: Path, wheel: Path) -> No
     dist_info = f"sb3_ppo_variants-{sb3_ppo_variants.__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == {"sb3_ppo_variants", dist_info}
     # Also catches a new subpackage or data file that pyproject.toml does not list.
-    assert {name for name in names if name.startswith("sb3_ppo_variants/")} == files_to_ship(tree)
+    expected = files_to_ship(tree) | {"sb3_ppo_variants/_kernels.abi3.so"}
+    assert {name for name in names if name.startswith("sb3_ppo_variants/")} == expected
     assert f"{dist_info}/licenses/LICENSE" in names
 
 
@@ -143,6 +160,27 @@ def test_sdist_brings_all_that_the_wheel_needs(built: Path) -> None:
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "zoo_configs/ppo.yml", "tuning/studies/quick.yml"} <= names
+    assert {"setup.py", *(f"native/{path.name}" for path in (REPOSITORY / "native").iterdir())} <= names
+
+
+def test_one_wheel_serves_every_python_from_3_10(wheel: Path) -> None:
+    python, abi, _platform = wheel.stem.split("-")[-3:]
+    assert (python, abi) == ("cp310", "abi3")
+
+
+def test_compiled_kernels_of_the_wheel_train(installed: Path, tmp_path: Path) -> None:
+    assert run(installed / "bin" / "python", "-c", WHICH_ENGINE, cwd=tmp_path).split() == [
+        "compiled",
+        "_kernels.abi3.so",
+    ]
+
+
+def test_an_installation_without_a_compiler_goes_on_without_compiled_kernels(
+    tree: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = new_environment(tmp_path_factory.mktemp("no-compiler"))
+    install(root, tree, "--no-build-isolation", CC="/bin/false")
+    assert run(root / "bin" / "python", "-c", WHICH_ENGINE, cwd=root).split() == ["numpy", "None"]
 
 
 def test_metadata_states_python_licence_and_extras(metadata: Message) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from helpers import BatchNormExtractor, DenseExtractor, audited, differing, tensors_of
+from helpers import ARRAY_ENGINES, BatchNormExtractor, DenseExtractor, audited, differing, tensors_of
 from stable_baselines3 import PPO
 from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.env_util import make_vec_env
@@ -209,7 +209,7 @@ def test_a_snapshot_is_installed_in_evaluation_mode_and_taken_out_again(training
 # What is measured -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ["torch", "numpy"])
+@pytest.mark.parametrize("engine", ["torch", *ARRAY_ENGINES])
 @pytest.mark.parametrize("actions", [BOX, DISCRETE, MULTI_DISCRETE, MULTI_BINARY])
 def test_logged_diagnostics_are_those_of_the_whole_rollout(actions: Any, engine: str) -> None:
     # More samples than one pass over the rollout measures at a time

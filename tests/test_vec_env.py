@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorObservationWrapper
+from gymnasium.vector import (
+    AsyncVectorEnv,
+    AutoresetMode,
+    SyncVectorEnv,
+    VectorEnv,
+    VectorObservationWrapper,
+    VectorWrapper,
+)
 from gymnasium.wrappers import ClipReward, TimeLimit
-from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from helpers import differing, tensors_of
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
@@ -271,7 +277,7 @@ def test_an_unknown_environment_that_resets_single_ones_loses_no_step(resets: st
         np.testing.assert_array_equal(dones, age == [2, 3, 4])
         for index in np.flatnonzero(dones):
             np.testing.assert_array_equal(infos[index]["terminal_observation"], [number[index], age[index]])
-            assert infos[index]["age"] == age[index]
+            np.testing.assert_array_equal(infos[index]["clock"], [number[index], age[index]])
             assert infos[index]["TimeLimit.truncated"]
             assert env.reset_infos[index] == {"episode_number": number[index] + 1, "makers": list("ABCD")}
         number[dones] += 1
@@ -280,7 +286,7 @@ def test_an_unknown_environment_that_resets_single_ones_loses_no_step(resets: st
 
 
 def test_a_single_environment_needs_no_masks() -> None:
-    env = GymVectorEnv(Clocks("all", num_envs=1))
+    env = GymVectorEnv(Clocks("refuses", num_envs=1))
     env.reset()
     ages = [env.step(np.zeros(1, dtype=int))[0][0, 1] for _ in range(5)]
     assert ages == [1, 0, 1, 0, 1]
@@ -340,14 +346,12 @@ def test_envpool_loses_no_step() -> None:
 def test_steps_of_atari_games_do_not_depend_on_when_they_reset() -> None:
     ale_py = pytest.importorskip("ale_py")
     gym.register_envs(ale_py)
-    both = []
-    for mode in ("NextStep", "SameStep"):
-        both.append(
-            GymVectorEnv(
-                gym.make_vec("ALE/Pong-v5", 2, autoreset_mode=mode, max_num_frames_per_episode=40, frameskip=8)
-            )
-        )
-        both[-1].seed(3)
+    keywords = {"max_num_frames_per_episode": 40, "frameskip": 8}
+    # Both before either is adapted: what ale-py writes into the metadata of one, it writes into that of all
+    vectors = [gym.make_vec("ALE/Pong-v5", 2, autoreset_mode=mode, **keywords) for mode in ("NextStep", "SameStep")]
+    both = [GymVectorEnv(vector) for vector in vectors]
+    for env in both:
+        env.seed(3)
     late, same = both
     assert_same(late.reset(), same.reset())
     for step in range(12):
@@ -385,7 +389,7 @@ def test_masks_of_the_vector_environment_itself() -> None:
         def action_masks(self) -> Any:
             return np.arange(2) != self.clocks[:, 1:] % 2
 
-    env = GymVectorEnv(RecordEpisodeStatistics(Open("masked")))
+    env = GymVectorEnv(VectorWrapper(Open("masked")))
     env.reset()
     np.testing.assert_array_equal(env.env_method("action_masks", indices=[2, 0]), [[False, True], [False, True]])
     MaskableClipPPO("MlpPolicy", env, n_steps=8, batch_size=8, device="cpu").learn(24)
@@ -551,6 +555,8 @@ def test_an_entry_with_vec_env_has_the_same_environments(arguments: dict[str, An
     ours = entry({"gymnasium": arguments}, "Pendulum-v1", **more).make_env(seed=3)
     theirs = entry(None, "Pendulum-v1", **more).make_env(seed=3)
     assert isinstance(ours.unwrapped, GymVectorEnv)
+    mode = AutoresetMode.DISABLED if arguments else AutoresetMode.NEXT_STEP
+    assert ours.unwrapped.env.metadata["autoreset_mode"] is mode
     assert assert_same_steps(ours, theirs, 30)
 
 
@@ -569,6 +575,11 @@ def test_the_kind_of_vector_environment_is_gymnasiums_unless_given(vec_env: Any,
     assert type(env.env.unwrapped) is kind
     assert env.num_envs == 3
     env.close()
+
+
+def test_wrappers_of_an_entry_are_kept_where_the_environment_has_its_own_vectors() -> None:
+    env = entry("gymnasium", env_wrapper="gymnasium.wrappers.TimeAwareObservation").make_env()
+    assert env.observation_space.shape == (5,)
 
 
 def test_env_kwargs_reach_the_environments_own_vectors() -> None:

@@ -122,7 +122,8 @@ class Clocks(VectorEnv[Any, Any, Any]):
             mask = np.ones(self.num_envs, dtype=bool)
         self.clocks[mask] = self.clocks[mask] * [1, 0] + [1, 0]
         self.ended[mask] = False
-        chosen = mask if self.resets == "masked rows only" else slice(None)
+        chosen = mask.copy() if self.resets == "masked rows only" else slice(None)
+        mask[:] = False  # a mask is the environment's to do with as it likes
         return self.clocks[chosen], {"episode_number": self.clocks[chosen][:, 0].astype(int), "makers": list("ABCD")}
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -130,7 +131,7 @@ class Clocks(VectorEnv[Any, Any, Any]):
         self.clocks[late] = self.clocks[late] * [1, 0] + [1, 0]
         self.clocks[~late, 1] += 1
         self.ended = ~late & (self.clocks[:, 1] == np.arange(self.num_envs) + 2)
-        return self.clocks, (~late).astype(np.float32), np.zeros_like(late), self.ended, {"age": self.clocks[:, 1]}
+        return self.clocks, (~late).astype(np.float32), np.zeros_like(late), self.ended, {"clock": self.clocks}
 
 
 def assert_same(ours: Any, theirs: Any) -> None:

@@ -22,6 +22,8 @@ class EpochRecord:
     :param values: the critic's predictions then
     :param kls: KL(old||new) of each state then; zeros where the variant does not ask for it
     :param entropies: mean entropy of each minibatch evaluated
+    :param entropies_of_states: entropy of each state, an array for each minibatch evaluated; empty where no hook may
+        read it
     :param count: number of samples evaluated
     """
 
@@ -31,6 +33,7 @@ class EpochRecord:
     values: FloatArray
     kls: FloatArray
     entropies: list[float] = field(default_factory=list)
+    entropies_of_states: list[FloatArray] = field(default_factory=list)
     count: int = 0
 
 

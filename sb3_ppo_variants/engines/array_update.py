@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from sb3_ppo_variants.engines.array_statistics import ArrayStatistics, EpochRecord
 from sb3_ppo_variants.engines.engine import CriticSettings, Trainable, Update
+from sb3_ppo_variants.engines.hook_slopes import HookSlopes
 from sb3_ppo_variants.engines.kernels.kernels import ActorSlopes, Kernels
 from sb3_ppo_variants.engines.recorded_losses import RecordedLosses
 from sb3_ppo_variants.engines.rollout_data import flatten_in_place, rows_of_numbers
@@ -24,6 +25,7 @@ from sb3_ppo_variants.update_parts.snapshot import PolicySnapshot
 from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement
 
 _GATHERED = 1024  # samples that are gathered for minibatches at a time
+_SUSPICIOUS = 1e36  # squared norm of a gradient from which a loss may have overflowed in float32
 _PIECE = 256  # samples per forward pass over the whole rollout: bounds memory
 
 
@@ -44,6 +46,7 @@ class ArrayUpdate(Update):
         self._observations = model.rollout_buffer.observations
         old = kernels.head.remember(np.concatenate([self._outputs(rows) for rows in self._pieces()]))
         self._rollout = samples_of(model.rollout_buffer, old, kernels.dtype)
+        self._slopes = HookSlopes(model)
         self._with_critic = model.critic_epochs is None
         self._clip_range = model._current_clip_range()
         self._clip_range_vf = model._current_clip_range_vf()
@@ -104,6 +107,8 @@ class ArrayUpdate(Update):
         if values is not None:
             record.values[rows] = values
         record.entropies.append(entropy)
+        if self._slopes.reads_entropies:
+            record.entropies_of_states.append(self._kernels.entropies().copy())
         record.count = rows.stop
         if kl is not None:
             record.kls[rows] = kl
@@ -119,23 +124,24 @@ class ArrayUpdate(Update):
 
         :raises NonFiniteUpdateError: before a NaN or an infinity reaches the parameters
         """
-        model, batch, samples = self._model, self._batch, self._samples
+        model, batch, samples, record = self._model, self._batch, self._samples, self._record
         scale = 1.0 / len(batch.ratio)
         value_slope = None
         if self._with_critic:
-            value_slope = model._value_loss_slope(
-                self._record.values[self._rows], samples.old_values, samples.returns, self._clip_range_vf
+            value_slope = self._slopes.value(
+                record.values[self._rows], samples.old_values, samples.returns, self._clip_range_vf
             ) * (model.vf_coef * scale)
         slopes, actor_runs = None, self.stats.actor_runs
         if actor_runs:
-            kl_slope = model._kl_slope(batch)
+            entropies = record.entropies_of_states[-1] if self._slopes.reads_entropies else None
+            by_log_prob, by_kl, by_entropy = self._slopes.objective(batch, samples, entropies)
             slopes = ActorSlopes(
-                log_prob=model._surrogate_slope(batch) * -scale,
-                entropy=-model.ent_coef * scale,
-                kl=None if kl_slope is None else kl_slope * -scale,
+                log_prob=by_log_prob * -scale,
+                entropy=-scale * (model.ent_coef if by_entropy is None else model.ent_coef + by_entropy),
+                kl=None if by_kl is None else by_kl * -scale,
             )
         squared_norm = self._kernels.backward(value_slope, slopes)
-        if not math.isfinite(squared_norm):
+        if not squared_norm < _SUSPICIOUS:
             self._raise_if_non_finite()
         settings = model.policy.optimizer.param_groups[0]
         gradient_scale = _gradient_scale(squared_norm, model.max_grad_norm)
@@ -151,10 +157,12 @@ class ArrayUpdate(Update):
             rows = slice(start, min(start + batch_size, size))
             observations = rows_of_numbers(self._observations[order[rows]], self._kernels.dtype)
             values[rows] = self._kernels.evaluate_critic(observations)
-            slope = self._model._value_loss_slope(values[rows], old_values[rows], returns[rows], self._clip_range_vf)
+            slope = self._slopes.value(values[rows], old_values[rows], returns[rows], self._clip_range_vf)
             squared_norm = self._kernels.backward(slope / len(slope), None)
-            if not math.isfinite(squared_norm):
-                self._raise_if_bad(("value", values[rows]), ("gradient", self._kernels.critic_group.gradients))
+            if not squared_norm < _SUSPICIOUS:
+                loss = self._value_loss(values[rows], old_values[rows], returns[rows])
+                gradients = self._kernels.critic_group.gradients
+                self._raise_if_bad(("value", values[rows]), ("loss", loss), ("gradient", gradients))
             gradient_scale = _gradient_scale(squared_norm, settings.max_grad_norm)
             self._kernels.step(settings.optimizer.param_groups[0], gradient_scale, actor=False)
         return self._critic_loss(values, old_values, returns, batch_size)
@@ -165,13 +173,18 @@ class ArrayUpdate(Update):
         total = 0.0
         for rows, minibatches in ((slice(0, full), full // batch_size), (slice(full, len(values)), 1)):
             if rows.start < rows.stop:
-                columns = (th.from_numpy(column[rows]) for column in (returns, old_values, values))
-                batch = CriticBatch(
-                    **dict(zip(("returns", "old_values", "values"), columns, strict=True)),
-                    clip_range_vf=self._clip_range_vf,
-                )
-                total += minibatches * float(self._model._value_loss(batch))
+                total += minibatches * float(self._value_loss(values[rows], old_values[rows], returns[rows]))
         return total / math.ceil(len(values) / batch_size)
+
+    def _value_loss(self, values: FloatArray, old_values: FloatArray, returns: FloatArray) -> FloatArray:
+        """Return the critic's loss on some samples, by the torch hook."""
+        batch = CriticBatch(
+            returns=th.from_numpy(returns),
+            old_values=th.from_numpy(old_values),
+            values=th.from_numpy(values),
+            clip_range_vf=self._clip_range_vf,
+        )
+        return self._model._value_loss(batch).detach().numpy()
 
     def values(self) -> FloatArray:  # noqa: D102
         pieces = (rows_of_numbers(self._observations[rows], self._kernels.dtype) for rows in self._pieces())
@@ -205,7 +218,8 @@ class ArrayUpdate(Update):
         log_ratio = head.forward(outputs, samples.actions) - samples.old_log_prob
         kl = head.kl(samples.old.in_float64(), outputs.astype(np.float64))
         batch = self._array_batch(samples, advantages, log_ratio, kl)
-        return kl, batch.ratio, self._model._surrogate_slope(batch)
+        entropies = head.entropies() if self._slopes.reads_entropies else None
+        return kl, batch.ratio, self._slopes.surrogate(batch, samples, entropies)
 
     def _pieces(self) -> Iterator[slice]:
         size = len(self._observations)
@@ -261,10 +275,14 @@ class ArrayUpdate(Update):
 
     def _raise_if_non_finite(self) -> None:
         """Name what is not finite; a gradient norm that alone overflows has been clipped to zero and is harmless."""
+        values, samples = self._record.values[self._rows], self._samples
+        losses = [self._batch.ratio]
+        if self._with_critic:
+            losses.append(self._value_loss(values, samples.old_values, samples.returns))
         self._raise_if_bad(
             ("log-prob", self._batch.log_ratio),
-            ("value", self._record.values[self._rows]),
-            ("loss", self._batch.ratio),
+            ("value", values),
+            *(("loss", loss) for loss in losses),
             ("gradient", self._kernels.actor_group.gradients),
             ("gradient", self._kernels.critic_group.gradients),
         )

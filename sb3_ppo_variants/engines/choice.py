@@ -7,11 +7,14 @@ from typing import NamedTuple
 from sb3_ppo_variants.engines.array_engine import ArrayEngine
 from sb3_ppo_variants.engines.eligibility import why_no_arrays
 from sb3_ppo_variants.engines.engine import Engine, Trainable
+from sb3_ppo_variants.engines.kernels.compiled_kernels import CompiledKernels
 from sb3_ppo_variants.engines.kernels.kernels import Kernels
 from sb3_ppo_variants.engines.kernels.numpy_kernels import NumpyKernels
 from sb3_ppo_variants.engines.torch_engine import TorchEngine
 
-KERNELS: Mapping[str, type[Kernels]] = MappingProxyType({kernels.name: kernels for kernels in (NumpyKernels,)})
+KERNELS: Mapping[str, type[Kernels]] = MappingProxyType(
+    {kernels.name: kernels for kernels in (CompiledKernels, NumpyKernels)}
+)
 """Kernels by the name that ``engine`` knows them by, the fastest first: "auto" takes the first that can run."""
 
 ENGINES = ("auto", TorchEngine.name, *KERNELS)
@@ -38,11 +41,12 @@ def choose_engine(model: Trainable, current: Engine | None) -> Choice:
     """
     if model.engine == TorchEngine.name:
         return _torch(model, current, "bit for bit SB3")
-    reason = None
+    reason, passed_over = None, ""
     for name in KERNELS if model.engine == "auto" else [model.engine]:
         reason = why_no_arrays(model) or KERNELS[name].why_not(model.policy)
         if reason is None:
-            return Choice(_on_kernels(model, current, KERNELS[name]), name)
+            return Choice(_on_kernels(model, current, KERNELS[name]), name + passed_over)
+        passed_over = f" ({reason})"
     if model.engine != "auto":
         raise ValueError(
             f"engine={model.engine!r} cannot run this model: {reason}. Use engine='auto' or {TorchEngine.name!r}."

@@ -12,16 +12,10 @@ from torch import nn
 
 from sb3_ppo_variants.engines.batched_adam import PLAIN_SETTINGS
 from sb3_ppo_variants.engines.engine import Trainable
+from sb3_ppo_variants.engines.hook_slopes import stands_beside, why_no_slopes
 from sb3_ppo_variants.engines.kernels.activations import activation_of
 from sb3_ppo_variants.engines.kernels.heads import KNOWN
 
-# A hook and its twin on arrays: overriding one without the other would train something else than it says
-_TWINS = (
-    ("_surrogate", "_surrogate_slope"),
-    ("_penalty", "_kl_slope"),
-    ("_value_loss", "_value_loss_slope"),
-    ("_minibatch", "_mean_noise"),
-)
 _TORCH_ONLY = ("_evaluate", "_evaluate_critic", "_losses", "_normalised")
 
 
@@ -44,12 +38,14 @@ def _reasons(model: Trainable) -> Iterator[str]:
     yield from _policy_reasons(model.policy)
     if isinstance(model.policy, ActorCriticPolicy):
         yield from _optimizer_reasons(model.policy)
+    hooks = why_no_slopes(model)
+    if hooks is not None:
+        yield hooks
 
 
 def _algorithm_reasons(cls: type) -> Iterator[str]:
-    for hook, twin in _TWINS:
-        if _owners(cls, hook)[0] is not _owners(cls, twin)[0]:
-            yield f"{cls.__name__} overrides {hook} without its array form {twin}"
+    if not stands_beside(cls, "_minibatch", "_mean_noise"):
+        yield f"{cls.__name__} overrides _minibatch without its array form _mean_noise"
     for method in _TORCH_ONLY:
         if len(_owners(cls, method)) > 1:
             yield f"{cls.__name__} overrides {method}, which only the PyTorch engine calls"
@@ -99,8 +95,9 @@ def _optimizer_reasons(policy: ActorCriticPolicy) -> Iterator[str]:
     if type(optimizer) is not th.optim.Adam:
         yield f"the optimizer is a {type(optimizer).__name__}, not torch.optim.Adam"
         return
-    if len(optimizer.param_groups) != 1 or len(optimizer.param_groups[0]["params"]) != len(parameters):
-        yield "the optimizer has several parameter groups, or not all parameters of the policy"
+    its_own = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if len(optimizer.param_groups) != 1 or its_own != {id(p) for p in parameters}:
+        yield "the optimizer has several parameter groups, or other parameters than the policy"
     settings = optimizer.param_groups[0]
     changed = [name for name, default in PLAIN_SETTINGS.items() if settings.get(name, default) != default]
     if changed:

@@ -51,9 +51,9 @@ class RecordedLosses:
         size, model = self._model.batch_size, self._model
         samples = self.rollout.rows(np.concatenate([record.order[rows] for record, rows in stretches]))
         old_log_prob = th.from_numpy(samples.old_log_prob)
-        entropies = [
-            e for record, rows in stretches for e in record.entropies[rows.start // size : -(-rows.stop // size)]
-        ]
+        minibatches = [(record, slice(rows.start // size, -(-rows.stop // size))) for record, rows in stretches]
+        entropies = [e for record, part in minibatches for e in record.entropies[part]]
+        of_states = [e for record, part in minibatches for e in record.entropies_of_states[part]]
         needs_old = model.needs_old_distribution
         return _RecordedBatch(
             actions=self._torch_actions(samples.actions),
@@ -63,7 +63,7 @@ class RecordedLosses:
             old_log_prob=old_log_prob,
             values=column("values"),
             log_prob=old_log_prob + column("log_ratios"),
-            entropy=th.tensor(entropies),
+            entropy=th.from_numpy(np.concatenate(of_states)) if of_states else th.tensor(entropies),
             distribution=model.policy.action_dist,  # losses of eligible variants read the ratio and the KL only
             clip_range=self._clip_range,
             clip_range_vf=self._clip_range_vf,

@@ -44,6 +44,7 @@ def minibatches(buffer: RolloutBuffer, batch_size: int) -> Generator[RolloutBuff
 
 def flatten_in_place(buffer: RolloutBuffer) -> None:
     """Bring a buffer into the form in which ``get`` leaves it, samples first, without its random draw."""
+    assert buffer.full, f"the rollout buffer is not full: {buffer.pos} of {buffer.buffer_size} steps were collected"
     if buffer.generator_ready:
         return
     for name in _FLATTENED:

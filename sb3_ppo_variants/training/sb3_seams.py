@@ -3,6 +3,7 @@
 import io
 import pathlib
 from abc import abstractmethod
+from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from typing_extensions import Self
 
 from sb3_ppo_variants.engines.engine import Engine, Update
+from sb3_ppo_variants.entries.constructors import constructor_parameters
 from sb3_ppo_variants.entries.entry import model_from_zoo
 from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.resume.model import Resumable
@@ -38,6 +40,14 @@ class SB3Seams(_Base):
     _engine: Engine | None = None
     _update: Update | None = None
     _reported_engine: str | None = None
+    _is_loading: bool = False
+
+    @abstractmethod
+    def _prepare_critic(self) -> None:
+        """Check that the critic can be trained as the options say, and make what that needs."""
+
+    def _check_options(self) -> None:
+        """Refuse options that make no sense; see UpdateLoop."""
 
     @abstractmethod
     def _choose_engine(self) -> Engine:
@@ -45,7 +55,7 @@ class SB3Seams(_Base):
 
     @property
     def engine_in_use(self) -> str:
-        """The engine that runs rollouts and updates of this model as it is now: "torch" or "numpy"."""
+        """The engine that runs rollouts and updates of this model as it is now: "torch", "numpy" or "compiled"."""
         return self._choose_engine().name
 
     @classmethod
@@ -73,7 +83,12 @@ class SB3Seams(_Base):
         progress_bar: bool = False,
         **family_arguments: Any,
     ) -> Self:
-        """Train as SB3's ``learn`` does, with the class name as the default name of the TensorBoard run."""
+        """Train as SB3's ``learn`` does, with the class name as the default name of the TensorBoard run.
+
+        :raises ValueError: if an attribute was given a value that the constructor would refuse
+        """
+        self._check_options()
+        self._prepare_critic()
         return super().learn(
             total_timesteps=total_timesteps,
             callback=callback,
@@ -95,18 +110,22 @@ class SB3Seams(_Base):
         force_reset: bool = True,
         **kwargs: Any,
     ) -> Self:
-        """Load as SB3 does; a file that was cut short is called that.
+        """Load as SB3 does; what is given beside the file is checked as in the constructor.
 
-        :raises ValueError: if the file holds no whole model
+        :raises ValueError: if the file holds no whole model, or an argument is unknown or outside its range
         """
+        _check_names(cls, kwargs)
+        kwargs["_is_loading"] = True
         try:
-            return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+            model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
         except AssertionError as error:
             if "No data found" not in str(error):
                 raise
             raise ValueError(
                 f"{path} holds no whole model: it was cut short, or save() did not write it. Load another checkpoint."
             ) from error
+        del model._is_loading
+        return model
 
     def collect_rollouts(
         self,
@@ -148,9 +167,25 @@ class SB3Seams(_Base):
         return super()._wrap_env(as_vec_env(env), verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:
+        self._check_options()
         self.policy_kwargs = resolve_policy_kwargs(self.policy_kwargs)
         super()._setup_model()
         self._choose_engine()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_engine", "_update", "_reported_engine"]
+        return [*super()._excluded_save_params(), "_engine", "_update", "_reported_engine", "_is_loading"]
+
+
+def _check_names(cls: type, given: dict[str, Any]) -> None:
+    """Refuse arguments of ``load`` that the constructor does not know and no model has: SB3 takes any name."""
+    known = constructor_parameters(cls)
+    attributes = {name for parent in cls.__mro__ for name in (*vars(parent), *vars(parent).get("__annotations__", ()))}
+    for name in given:
+        if name not in known and name not in attributes and name not in _SAVED:
+            near = get_close_matches(name, known, n=3)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise ValueError(f"{cls.__name__} has no option {name!r}, so load() cannot change it.{hint}")
+
+
+# What SB3 keeps in a file beside the constructor's arguments, and callers replace
+_SAVED = ("lr_schedule", "observation_space", "action_space", "n_envs", "num_timesteps", "policy_class")

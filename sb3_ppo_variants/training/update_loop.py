@@ -7,10 +7,12 @@ of SB3's PPO. Rollout collection, policies, saving and loading stay SB3's.
 import copy
 from collections.abc import Generator
 from dataclasses import replace
+from inspect import signature
 from typing import Any, ClassVar, Literal
 
 import torch as th
 from gymnasium import spaces
+from stable_baselines3 import PPO
 from stable_baselines3.common.type_aliases import RolloutBufferSamples, Schedule
 from typing_extensions import Unpack
 
@@ -42,9 +44,9 @@ class UpdateLoop(CriticOptions):
 
     1. ``_evaluate``: raw rollout data to a :class:`MiniBatch` under the current policy; only families override it
     2. ``_minibatch``: the minibatch that the losses see, advantages normalised
-    3. ``_surrogate``: per-sample objective to maximise; ``_surrogate_slope`` is its twin on arrays
-    4. ``_penalty``: per-sample term to minimise beside it; ``_kl_slope`` is its twin on arrays
-    5. ``_value_loss``: the critic's loss; ``_value_loss_slope`` is its twin on arrays
+    3. ``_surrogate``: per-sample objective to maximise; ``_surrogate_slope`` may state its derivative on arrays
+    4. ``_penalty``: per-sample term to minimise beside it; ``_kl_slope`` goes with it as the slope with the surrogate
+    5. ``_value_loss``: the critic's loss; ``_value_loss_slope`` may state its derivative on arrays
     6. ``_should_stop``: a reason to end the actor's updates for this rollout
     7. ``_after_update``: act on the exact KL over the rollout: steer, accept, roll back
 
@@ -70,9 +72,10 @@ class UpdateLoop(CriticOptions):
     :param critic_first: whether the critic's passes come before the actor's, not after them
     :param recompute_advantages: "epoch" computes advantages and returns again before each epoch, with the critic as it
         is then; "never" keeps the rollout's, as SB3 does
-    :param engine: "torch" (default) equals SB3 bit for bit. "auto" runs plain MLP policies on the CPU in NumPy, several
-        times faster and equal up to float rounding, and everything else in PyTorch; "numpy" insists
-    :raises ValueError: if ``engine`` is "numpy" and the model cannot run on it
+    :param engine: "torch" (default) equals SB3 bit for bit. "auto" runs plain MLP policies on the CPU in
+        compiled kernels or, where those do not run, in NumPy: several times faster and equal up to float rounding; and
+        everything else in PyTorch. "compiled" and "numpy" insist
+    :raises ValueError: if ``engine`` is "compiled" or "numpy" and the model cannot run on it
 
     :cvar limits_step_by: a few words for tables
     :cvar own_search_space: ranges of the parameters that tuning adds to the shared ones
@@ -89,7 +92,7 @@ class UpdateLoop(CriticOptions):
         policy: Any,
         env: Any,
         *,
-        engine: Literal["auto", "torch", "numpy"] = "torch",
+        engine: Literal["auto", "torch", "numpy", "compiled"] = "torch",
         stop_critic: bool = True,
         critic_epochs: int | None = None,
         critic_batch_size: int | None = None,
@@ -100,7 +103,6 @@ class UpdateLoop(CriticOptions):
         recompute_advantages: Literal["never", "epoch"] = "never",
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
-        check_choice("engine", engine, ENGINES)
         self.engine = engine
         self.stop_critic = stop_critic
         self.critic_epochs = critic_epochs
@@ -110,8 +112,21 @@ class UpdateLoop(CriticOptions):
         self.critic_max_grad_norm = critic_max_grad_norm
         self.critic_first = critic_first
         self.recompute_advantages = recompute_advantages
-        self._check_critic_options()
+        # What checks read of SB3's arguments, before SB3 makes an environment
+        for name in ("learning_rate", "clip_range", "clip_range_vf", "normalize_advantage"):
+            setattr(self, name, kwargs.get(name, signature(PPO).parameters[name].default))
+        self._check_options()
         super().__init__(policy, env, **kwargs)
+
+    def _check_options(self) -> None:
+        """Refuse options that make no sense, and derive what is kept of them: variants add their own.
+
+        Run by the constructor, by ``load`` and before each ``learn``, so it reads attributes.
+
+        :raises ValueError: naming the option, its value and what would be right
+        """
+        super()._check_options()
+        check_choice("engine", self.engine, ENGINES)
 
     # The loop -------------------------------------------------------------------------------------------------------
 

@@ -127,7 +127,8 @@ def rows(infos: Any, n_envs: int) -> Infos:
 
 
 def _copies(values: Any, n_envs: int) -> list[Any]:
-    if isinstance(values, np.ndarray) and values.dtype in _PYTHON_NUMBERS and values.shape == (n_envs,):
-        numbers: list[Any] = values.tolist()
-        return numbers
+    if isinstance(values, np.ndarray) and values.dtype != object and values.shape[:1] == (n_envs,):
+        is_python_number = values.ndim == 1 and values.dtype in _PYTHON_NUMBERS
+        copies: list[Any] = values.tolist() if is_python_number else list(values.copy())
+        return copies
     return [deepcopy(value) for value in each(values, n_envs)]

@@ -17,8 +17,7 @@ import gymnasium as gym
 import yaml
 
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
-from sb3_ppo_variants.zoo import rendering, resuming, workarounds
-from sb3_ppo_variants.zoo.registration import INSTALL, register
+from sb3_ppo_variants.zoo import INSTALL, rendering, resuming, workarounds
 
 Workaround = Callable[[], AbstractContextManager[None]]
 
@@ -175,6 +174,8 @@ def run(name: str, arguments: Sequence[str]) -> None:
     sys.argv = [f"ppo-variants {name}", *command.first_arguments, *arguments]
     try:
         _check_installed(name, command)
+        from sb3_ppo_variants.zoo import register  # with it come PyTorch and SB3: not for those who ask for help
+
         register()
     except ImportError as error:
         raise ValueError(str(error)) from error

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sb3_ppo_variants.zoo import INSTALL
 from sb3_ppo_variants.zoo.algorithms import ALGORITHMS
 from sb3_ppo_variants.zoo.search import SAMPLERS
-
-INSTALL = 'pip install "sb3-ppo-variants[zoo]"'
 
 
 def register() -> None:

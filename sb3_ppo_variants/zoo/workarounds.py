@@ -14,8 +14,6 @@ from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import Any
 
-from sb3_ppo_variants.zoo.masks import names_for_playing
-
 
 @contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
@@ -153,6 +151,8 @@ def action_masks() -> Iterator[None]:
     import rl_zoo3.utils
 
     with ExitStack() as stack:
+        from sb3_ppo_variants.zoo.masks import names_for_playing  # with it comes SB3
+
         for name, value in names_for_playing().items():
             for owner in (rl_zoo3, rl_zoo3.utils):  # such a script imports from both, when it runs
                 stack.enter_context(replaced(owner, name, value))

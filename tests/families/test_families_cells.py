@@ -4,12 +4,11 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
-from families_helpers import MaskedSpaceEnv
 from memory_task import CueCorridor
 from sb3_ppo_variants.tuning.runs.cell import Cell, Evaluation, run_cell
 
 from sb3_ppo_variants.families import MaskableClipPPO, MaskableRecurrentTrustRegionPPO
-from sb3_ppo_variants.testing import MULTI_DISCRETE, VECTOR
+from sb3_ppo_variants.testing import MULTI_DISCRETE, VECTOR, MaskedSpaceEnv
 
 # Taking an invalid action is an error in the first, and ends the episode without a reward in the second
 STRICT, CORRIDOR = "StrictMasks-v0", "CueCorridor-v0"

@@ -4,20 +4,28 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
-import numpy as np
 import pytest
 import torch as th
-from families_helpers import LSTM, MaskedSpaceEnv, class_of, make_masked_env, mask_sizes
+from families_helpers import LSTM, class_of, make_masked_env
 from helpers import DenseExtractor, Run, Setting, assert_same_run, tensors_of, train
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from sb3_contrib import MaskablePPO, RecurrentPPO
-from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_ppo_variants import MaskableClipPPO, MaskableRecurrentClipPPO, RecurrentClipPPO
-from sb3_ppo_variants.testing import BOX, DICT, DISCRETE, IMAGE, MULTI_BINARY, MULTI_DISCRETE, VECTOR, make_env
+from sb3_ppo_variants.testing import (
+    BOX,
+    DICT,
+    DISCRETE,
+    IMAGE,
+    MULTI_BINARY,
+    MULTI_DISCRETE,
+    VECTOR,
+    MaskedSpaceEnv,
+    make_env,
+)
 
 BASES: dict[str, type] = {"Maskable": MaskablePPO, "Recurrent": RecurrentPPO}
 
@@ -135,17 +143,10 @@ def test_masks_can_be_left_out() -> None:
     assert_same_run(*runs)
 
 
-class AllValid(MaskedSpaceEnv):
-    """Masks that rule nothing out."""
-
-    def _draw_masks(self) -> None:
-        self._masks = np.ones(sum(mask_sizes(self.action_space)), dtype=bool)
-
-
 @pytest.mark.parametrize(("observations", "actions"), [(VECTOR, DISCRETE), (DICT, MULTI_DISCRETE)])
 def test_where_all_actions_are_valid_masks_and_memory_are_memory_alone(observations: Any, actions: Any) -> None:
     memory = setting("Recurrent", observations, actions, 2)
-    env = partial(make_vec_env, lambda: AllValid(observations, actions), n_envs=2, seed=0)
+    env = partial(make_env, observations, actions, n_envs=2, env_class=partial(MaskedSpaceEnv, valid=1.0))
     both = train(MaskableRecurrentClipPPO, Setting(env, memory.kwargs, memory.policy, rollouts=2))
     alone = train(RecurrentPPO, Setting(env, memory.kwargs, memory.policy, rollouts=2))
     assert th.equal(both.random_states[0], alone.random_states[0])

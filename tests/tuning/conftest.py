@@ -1,10 +1,25 @@
-"""One finished study for all tests that read one."""
+"""Studies for all tests that read one, and a database that does not wait for the disk."""
 
 import shutil
+import sqlite3
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from finished_study import finished
+from processes import command
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from tuning_helpers import SMALL_STUDY
+
+
+@event.listens_for(Engine, "connect")
+def _do_not_wait_for_the_disk(connection: object, record: object) -> None:
+    """A killed process loses nothing by it, only a power cut would; waiting was most of what a study's tests did."""
+    if isinstance(connection, sqlite3.Connection):
+        with suppress(sqlite3.DatabaseError):  # of a damaged file: its first query says so
+            connection.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +34,20 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished_study(finished_once: Path, tmp_path: Path) -> Path:
     """Folder of a finished study, to do with as one likes."""
     return Path(shutil.copytree(finished_once, tmp_path / "made_up", ignore=shutil.ignore_patterns("cells")))
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of seconds, as a file."""
+    path = tmp_path_factory.mktemp("study") / "small.yml"
+    path.write_text(SMALL_STUDY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def ranked_once(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Folder and output of ``study``, ranked by the command with one worker and nothing in its way."""
+    folder = tmp_path_factory.mktemp("ranked_once")
+    done = subprocess.run(command(study, folder, "--workers", "1"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout

@@ -117,7 +117,7 @@ def test_kills_at_any_moment_do_not_matter(undisturbed, tmp_path_factory, kills,
 
 
 def test_gaussian_processes_propose_in_a_resumed_study_what_they_do_in_an_undisturbed_one(tmp_path: Path) -> None:
-    of = study(trials=5, tuning_seeds=1).model_copy(update={"algorithms": ["ppo"], "sampler": "gp"})
+    of = study(trials=4, tuning_seeds=1).model_copy(update={"algorithms": ["ppo"], "sampler": "gp"})
     whole, killed, other = (tmp_path / name for name in ("whole", "killed", "other"))
     for folder in (whole, killed, other):
         folder.mkdir()

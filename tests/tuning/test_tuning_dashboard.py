@@ -1,12 +1,13 @@
 """``ppo-variants dashboard``: the real server on a loopback port, beside a study that is being written."""
 
 import json
+import multiprocessing
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from typing import Any
 
 import pytest
 from finished_study import finished
-from sb3_ppo_variants.tuning.report.dashboard import dashboard
+from processes import wait_until
+from sb3_ppo_variants.tuning.report.dashboard import LOOPBACK, dashboard
 from typer.testing import CliRunner
 
 from sb3_ppo_variants.cli import app
@@ -42,6 +44,21 @@ def served(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     finally:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def served_by_a_fork(folder: Path) -> Iterator[str]:
+    """Address of the server in a process that has imported everything already."""
+    told, tell = multiprocessing.Pipe(duplex=False)
+    options = {"port": 0, "announce": tell.send}
+    process = multiprocessing.get_context("fork").Process(target=dashboard, args=(folder,), kwargs=options)
+    process.start()
+    try:
+        assert told.poll(60), "the server never answered"
+        yield told.recv()
+    finally:
+        process.kill()
+        process.join()
 
 
 def get(url: str) -> tuple[str, str]:
@@ -96,7 +113,7 @@ def test_a_study_goes_on_while_it_is_watched(tmp_path: Path) -> None:
         while not over.is_set():
             answers.append(trial_counts(url))
 
-    with served(tmp_path / "watched") as (url, _):
+    with served_by_a_fork(tmp_path / "watched") as url:
         readers = [threading.Thread(target=watch, args=(url,)) for _ in range(2)]
         for reader in readers:
             reader.start()
@@ -105,10 +122,8 @@ def test_a_study_goes_on_while_it_is_watched(tmp_path: Path) -> None:
         for reader in readers:
             reader.join()
         assert len(answers) > 2
-        deadline = time.monotonic() + 60
-        while 6 not in trial_counts(url):  # the dashboard remembers an answer for two seconds
-            assert time.monotonic() < deadline, "the trials never appeared"
-            time.sleep(0.2)
+        # The dashboard remembers an answer for two seconds
+        wait_until(lambda: 6 in trial_counts(url), "the trials appear")
     assert watched["ranking"][0]["scores"] == alone["ranking"][0]["scores"]
 
 
@@ -148,9 +163,9 @@ def test_a_database_whose_writer_was_killed_is_left_to_rank(finished_study: Path
 
 
 def test_a_port_that_is_taken_is_named(finished_study: Path) -> None:
-    with served(finished_study) as (url, _):
-        port = url.rstrip("/").rpartition(":")[2]
-        done = CliRunner().invoke(app, ["dashboard", str(finished_study), "--port", port])
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port = taken.getsockname()[1]
+        done = CliRunner().invoke(app, ["dashboard", str(finished_study), "--port", str(port)])
     assert done.exit_code == 1
     assert f"port {port} cannot be used (Address already in use): give another --port" in done.stderr
 

@@ -14,12 +14,11 @@ from typing import Any
 import dask
 import pytest
 from distributed import Client
-from rich.console import Console
+from processes import alive, command, finished_cells, ranking_of, wait_until, without_times
 from sb3_ppo_variants.tuning.rank import rank
 from sb3_ppo_variants.tuning.runs.cluster import DaskExecutor
 from sb3_ppo_variants.tuning.runs.executor import MemoryLimitError, WorkerDiedError
-from test_tuning_executor import alive, die_unless_enough, leak, report_and_sleep, threads_and_sigint, wait_until
-from test_tuning_rank import command, finished_cells, ranking_of, without_times
+from test_tuning_executor import die_unless_enough, leak, report_and_sleep, threads_and_sigint
 from tuning_helpers import SMALL_STUDY
 from typer.testing import CliRunner
 
@@ -138,14 +137,13 @@ def test_what_is_cancelled_is_stopped_on_its_worker(cluster: Cluster, tmp_path: 
 
 
 def test_a_study_on_a_cluster_that_loses_and_gains_a_worker_gives_the_local_ranking(
-    cluster: Cluster, tmp_path: Path
+    cluster: Cluster, study: Path, ranked_once: tuple[Path, str], tmp_path: Path
 ) -> None:
-    study, folder = tmp_path / "small.yml", tmp_path / "out"
-    study.write_text(SMALL_STUDY)
+    folder = tmp_path / "out"
     with (tmp_path / "output").open("wb") as output:
         process = subprocess.Popen(command(study, folder, "--dask", cluster.address), stdout=output, stderr=output)
     try:
-        wait_until(lambda: len(finished_cells(folder)) >= 2, 120)
+        wait_until(lambda: len(finished_cells(folder)) >= 2)
         before = finished_cells(folder)
         kill(cluster.processes[1])
         cluster.add_worker("--no-nanny")
@@ -154,9 +152,7 @@ def test_a_study_on_a_cluster_that_loses_and_gains_a_worker_gives_the_local_rank
         process.kill()
     assert f"2 Dask workers with 2 threads at {cluster.address}" in " ".join((tmp_path / "output").read_text().split())
     assert before.items() <= finished_cells(folder).items(), "a finished cell was run again"
-    with (tmp_path / "local").open("w") as screen:
-        rank(str(study), out=tmp_path / "elsewhere", workers=1, console=Console(file=screen))
-    assert without_times(ranking_of(folder)) == without_times(ranking_of(tmp_path / "elsewhere"))
+    assert without_times(ranking_of(folder)) == without_times(ranking_of(ranked_once[0]))
 
 
 def test_a_worker_of_other_versions_is_refused_whenever_it_comes(empty_cluster: Cluster, tmp_path: Path) -> None:

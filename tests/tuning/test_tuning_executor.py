@@ -11,23 +11,9 @@ from concurrent import futures
 from pathlib import Path
 
 import pytest
+from processes import alive, wait_until
 from sb3_ppo_variants.tuning.runs.executor import MemoryLimitError, WorkerDiedError
 from sb3_ppo_variants.tuning.runs.local_pool import LocalExecutor, resident_memory
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(condition, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
 
 
 def die_unless_enough(folder: Path, deaths: int) -> int:

@@ -2,27 +2,23 @@
 
 import csv
 import io
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from concurrent import futures
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from processes import alive, finished_cells, ranking_of, running, wait_until, without_times, workers_of
 from rich.console import Console
 from sb3_ppo_variants.tuning import rank as rank_module
 from sb3_ppo_variants.tuning.rank import rank
-from sb3_ppo_variants.tuning.ranking.ranking_json import TIME_FIELDS
 from sb3_ppo_variants.tuning.runs import workers
 from sb3_ppo_variants.tuning.runs.workers import default_workers
-from test_tuning_executor import alive
-from tuning_helpers import SMALL_STUDY
 from typer.testing import CliRunner
 
 from sb3_ppo_variants import cli
@@ -31,60 +27,8 @@ from sb3_ppo_variants.experiment import Experiment
 RUNS = 2 * (2 * 2 + 2 * 1 + 2)
 
 
-def command(study: Path, out: Path, *options: str) -> list[str]:
-    script = Path(sys.executable).with_name("ppo-variants")
-    return [str(script), "rank", str(study), "--out", str(out), *options]
-
-
-def without_times(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {name: without_times(value) for name, value in content.items() if name not in TIME_FIELDS}
-    return [without_times(value) for value in content] if isinstance(content, list) else content
-
-
-def ranking_of(folder: Path) -> Any:
-    return json.loads((folder / "ranking.json").read_text())
-
-
-def finished_cells(folder: Path) -> dict[str, tuple[int, int]]:
-    """Name -> inode and time: written once is written for ever."""
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (folder / "cells").glob("*.json")}
-
-
-def workers_of(pid: int) -> list[int]:
-    """Worker processes of a coordinator; multiprocessing's resource tracker is none."""
-    # Listed by the thread that started them: each worker has one
-    threads = Path(f"/proc/{pid}/task").glob("*/children")
-    children = [child for thread in threads for child in thread.read_text().split()]
-    lines = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
-    return [child for child, line in lines.items() if b"spawn_main" in line]
-
-
-def wait_until(condition: Any, what: str) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: it never happened"
-        time.sleep(0.01)
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("study") / "small.yml"
-    path.write_text(SMALL_STUDY)
-    return path
-
-
-@pytest.fixture(scope="module")
-def undisturbed(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Folder and output of an undisturbed run with one worker."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    done = subprocess.run(command(study, folder, "--workers", "1"), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder, done.stdout
-
-
-def test_a_study_ends_with_all_its_files_and_a_table(undisturbed: tuple[Path, str]) -> None:
-    folder, output = undisturbed
+def test_a_study_ends_with_all_its_files_and_a_table(ranked_once: tuple[Path, str]) -> None:
+    folder, output = ranked_once
     visible = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     assert visible == [
         "best.yml", "cells", "protocol.json", "ranking.csv", "ranking.json", "ranking.md", "report.html", "study.db",
@@ -109,7 +53,7 @@ def test_a_study_ends_with_all_its_files_and_a_table(undisturbed: tuple[Path, st
 
 
 def test_a_study_that_is_killed_again_and_again_gives_the_same_ranking(
-    study: Path, undisturbed: tuple[Path, str], tmp_path: Path
+    study: Path, ranked_once: tuple[Path, str], tmp_path: Path
 ) -> None:
     """Three times kill -9 on the coordinator, then Ctrl-C, a killed worker and a file cut in half."""
     before: dict[str, tuple[int, int]] = {}
@@ -137,34 +81,7 @@ def test_a_study_that_is_killed_again_and_again_gives_the_same_ranking(
     output = (tmp_path / "output").read_text()
     assert re.sub(r"\s", "", f"{cut} is not a valid result") in re.sub(r"\s", "", output)
     assert before.items() <= finished_cells(tmp_path).items(), "a finished cell was run again"
-    assert without_times(ranking_of(tmp_path)) == without_times(ranking_of(undisturbed[0]))
-
-
-class running:  # noqa: N801
-    """The command in a process group of its own, as a terminal would start it; ended when the block is left."""
-
-    def __init__(self, study: Path, folder: Path) -> None:
-        self.arguments = command(study, folder, "--workers", "1")
-        self.output = folder / "output"
-
-    def __enter__(self) -> "subprocess.Popen[bytes]":
-        with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                self.arguments,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                # A test run in the background ignores Ctrl-C, and its children would inherit that
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-            )
-        return self.process
-
-    def __exit__(self, *error: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        if error[0] is not None:
-            print(self.output.read_text())
+    assert without_times(ranking_of(tmp_path)) == without_times(ranking_of(ranked_once[0]))
 
 
 def refuses_a_second_coordinator(study: Path, folder: Path, pid: int) -> None:
@@ -173,9 +90,9 @@ def refuses_a_second_coordinator(study: Path, folder: Path, pid: int) -> None:
 
 
 def test_resuming_a_finished_study_runs_nothing_and_writes_the_same(
-    study: Path, undisturbed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+    study: Path, ranked_once: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, _ = undisturbed
+    folder, _ = ranked_once
     cells, content = finished_cells(folder), ranking_of(folder)
     monkeypatch.setattr(workers, "LocalExecutor", NoExecutor)
     rank(str(study), out=folder, workers=3, console=Console(file=io.StringIO()))
@@ -196,19 +113,19 @@ class NoExecutor:
 
 
 def test_a_terminal_gets_a_live_display(
-    study: Path, undisturbed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+    study: Path, ranked_once: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "LocalExecutor", NoExecutor)
     screen = io.StringIO()
-    rank(str(study), out=undisturbed[0], console=Console(file=screen, force_terminal=True, width=100))
+    rank(str(study), out=ranked_once[0], console=Console(file=screen, force_terminal=True, width=100))
     shown = screen.getvalue()
     assert "best so far" in shown
     assert "4/4 trials" in shown
     assert "[1/4 trials" not in shown, "plain lines are for where there is no terminal"
 
 
-def test_another_protocol_in_the_same_folder_is_refused(study: Path, undisturbed: tuple[Path, str]) -> None:
-    folder, _ = undisturbed
+def test_another_protocol_in_the_same_folder_is_refused(study: Path, ranked_once: tuple[Path, str]) -> None:
+    folder, _ = ranked_once
     with pytest.raises(ValueError, match=r"begun with another protocol \(seed: 0 then, 1 now\)"):
         rank(str(study), out=folder, seed=1)
     with pytest.raises(ValueError, match="begun with another protocol"):

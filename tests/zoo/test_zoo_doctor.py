@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from sb3_ppo_variants import cli, doctor
+from sb3_ppo_variants.engines.kernels import extension
 from sb3_ppo_variants.zoo import rendering
 
 
@@ -34,6 +35,23 @@ def test_versions_and_states_of_what_is_there() -> None:
     assert row(result, "rl_zoo3.train") == ["zoo", "rl_zoo3.train", version("rl_zoo3"), "ok"]
     assert row(result, "register()")[-1] == "ok"
     assert sys.prefix in " ".join(result.stdout.split())
+
+
+def test_compiled_kernels_are_named_with_their_instructions_or_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_EXTRAS", {})
+    if extension.why_not() is None:
+        assert row(diagnosis(), "compiled kernels") == ["engine", "compiled kernels", extension.instructions(), "ok"]
+    monkeypatch.setenv(extension.VARIABLE, "numpy")
+    result = diagnosis()
+    assert result.exit_code == 0
+    assert "NumPy instead" in " ".join(row(result, "compiled kernels"))
+    assert f"engine: unset {extension.VARIABLE}" in result.stdout
+    monkeypatch.delenv(extension.VARIABLE)
+    monkeypatch.setattr(extension, "native", None)
+    result = diagnosis()
+    assert result.exit_code == 0
+    assert "not built" in " ".join(row(result, "compiled kernels"))
+    assert "with a C compiler" in " ".join(result.stdout.split())
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ begin at 0, the random policy, which stands for the untrained network, and to be
 """
 
 import numpy as np
-from scipy.integrate import trapezoid
+import scipy  # its parts are imported when they are used
 
 from ..runs.cell import CellResult
 from ..study.scales import FLOOR, Scale
@@ -24,7 +24,7 @@ def area_under_curve(result: CellResult, scale: Scale, steps: int) -> float:
         return FLOOR
     x = [0, *(point.steps for point in result.curve), steps]
     y = [0.0, *_scores(result, scale), scale.normalise(result.curve[-1].score)]
-    return float(trapezoid(y, x)) / steps
+    return float(scipy.integrate.trapezoid(y, x)) / steps
 
 
 def score_after(result: CellResult, scale: Scale, seconds: float) -> float:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are imported when they are used
 from numpy.typing import NDArray
-from scipy import stats
 
 from ..study.rules import CONFIDENCE, RESAMPLES
 
@@ -59,8 +59,8 @@ def percentile_level(seeds: int) -> float:
 
     :param seeds: size n of the smallest sample, at least 2
     """
-    t = stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1)
-    return float(1 - 2 * stats.norm.cdf(-np.sqrt(seeds / (seeds - 1)) * t))
+    t = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1)
+    return float(1 - 2 * scipy.stats.norm.cdf(-np.sqrt(seeds / (seeds - 1)) * t))
 
 
 def iqm(scores: Scores, seed: int) -> Estimate:
@@ -205,7 +205,7 @@ def _common_environments(scores: Scores, others: Scores) -> int:
 
 
 def _iqm(samples: Sequence[NDArray[np.float64]], axis: int) -> NDArray[np.float64]:
-    return np.asarray(stats.trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis))
+    return np.asarray(scipy.stats.trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis))
 
 
 def _difference(samples: Sequence[NDArray[np.float64]], n: int, axis: int) -> NDArray[np.float64]:
@@ -230,7 +230,7 @@ def _bootstrap(
     seeds = min(array.shape[-1] for array in arrays)
     if seeds < 2:
         return value, None, None
-    interval = stats.bootstrap(
+    interval = scipy.stats.bootstrap(
         arrays,
         statistic,
         n_resamples=RESAMPLES,

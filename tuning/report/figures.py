@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are imported when they are used
 from numpy.typing import NDArray
-from scipy import stats
 
 from ..ranking.statistics import percentile_level
 from .palette import INK, Look
@@ -147,7 +147,7 @@ def _banded_iqm(scores: NDArray[np.float64]) -> dict[str, list[float]]:
     value = _iqm(scores, axis=0)
     if len(scores) < 2:
         return {"value": value.tolist(), "ci_low": value.tolist(), "ci_high": value.tolist()}
-    interval = stats.bootstrap(
+    interval = scipy.stats.bootstrap(
         [scores],
         _iqm,
         n_resamples=_BAND_RESAMPLES,
@@ -162,7 +162,7 @@ def _banded_iqm(scores: NDArray[np.float64]) -> dict[str, list[float]]:
 
 
 def _iqm(scores: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    return np.asarray(stats.trim_mean(scores, 0.25, axis=axis))
+    return np.asarray(scipy.stats.trim_mean(scores, 0.25, axis=axis))
 
 
 def _line_with_band(name: str, look: Look, x: Sequence[float], estimate: Mapping[str, Any]) -> list[dict[str, Any]]:

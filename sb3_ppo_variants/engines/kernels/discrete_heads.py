@@ -58,6 +58,9 @@ class CategoricalHead(Head):
     def mean_entropy(self) -> float:  # noqa: D102
         return float(-np.vdot(self._probs, self._log_probs)) / len(self._probs)
 
+    def entropies(self) -> FloatArray:  # noqa: D102
+        return -np.einsum("bk,bk->b", self._probs, self._log_probs)
+
     def kl(self, old: OldDistribution, outputs: FloatArray) -> FloatArray:  # noqa: D102
         old_log_probs = _log_softmax(old.outputs)
         return (np.exp(old_log_probs) * (old_log_probs - _log_softmax(outputs))).sum(axis=1)
@@ -65,7 +68,7 @@ class CategoricalHead(Head):
     def backward(  # noqa: D102
         self,
         log_prob_slope: FloatArray,
-        entropy_slope: float,
+        entropy_slope: float | FloatArray,
         kl_slope: FloatArray | None,
         old: OldDistribution | None,
     ) -> FloatArray:
@@ -73,10 +76,11 @@ class CategoricalHead(Head):
         # d log pi(a) / dz = onehot(a) - p
         gradient = probs * -log_prob_slope[:, None]
         gradient.ravel()[self._taken] += log_prob_slope
-        if entropy_slope != 0.0:
+        if np.any(entropy_slope):
+            slope = np.reshape(entropy_slope, (-1, 1))
             # dH/dz = -p (log p + H)
             entropy = -(probs * self._log_probs).sum(axis=1, keepdims=True)
-            gradient -= entropy_slope * probs * (self._log_probs + entropy)
+            gradient -= slope * probs * (self._log_probs + entropy)
         if kl_slope is not None:
             assert old is not None
             # d KL(old||new) / dz = p - p_old
@@ -117,6 +121,9 @@ class MultiCategoricalHead(Head):
     def mean_entropy(self) -> float:  # noqa: D102
         return sum(head.mean_entropy() for head in self._parts)
 
+    def entropies(self) -> FloatArray:  # noqa: D102
+        return np.sum([head.entropies() for head in self._parts], axis=0)
+
     def kl(self, old: OldDistribution, outputs: FloatArray) -> FloatArray:  # noqa: D102
         triples = zip(self._parts, self._split_old(old), self._split(outputs), strict=True)
         return np.sum([head.kl(old_part, part) for head, old_part, part in triples], axis=0)
@@ -124,7 +131,7 @@ class MultiCategoricalHead(Head):
     def backward(  # noqa: D102
         self,
         log_prob_slope: FloatArray,
-        entropy_slope: float,
+        entropy_slope: float | FloatArray,
         kl_slope: FloatArray | None,
         old: OldDistribution | None,
     ) -> FloatArray:
@@ -158,6 +165,10 @@ class BernoulliHead(Head):
         z = self.outputs
         return float((np.logaddexp(0.0, z) - _sigmoid(z) * z).sum()) / len(z)
 
+    def entropies(self) -> FloatArray:  # noqa: D102
+        z = self.outputs
+        return (np.logaddexp(0.0, z) - _sigmoid(z) * z).sum(axis=1)
+
     def kl(self, old: OldDistribution, outputs: FloatArray) -> FloatArray:  # noqa: D102
         # sum_a p_old(a) log(p_old(a) / p(a)) with log p(1) = -log(1 + e^-z), log p(0) = -log(1 + e^z)
         difference = np.logaddexp(0.0, outputs) - np.logaddexp(0.0, old.outputs)
@@ -166,15 +177,16 @@ class BernoulliHead(Head):
     def backward(  # noqa: D102
         self,
         log_prob_slope: FloatArray,
-        entropy_slope: float,
+        entropy_slope: float | FloatArray,
         kl_slope: FloatArray | None,
         old: OldDistribution | None,
     ) -> FloatArray:
         probs = _sigmoid(self.outputs)
         gradient = log_prob_slope[:, None] * (self._actions - probs)
-        if entropy_slope != 0.0:
+        if np.any(entropy_slope):
+            slope = np.reshape(entropy_slope, (-1, 1))
             # dH/dz = -z p (1 - p)
-            gradient -= entropy_slope * self.outputs * probs * (1.0 - probs)
+            gradient -= slope * self.outputs * probs * (1.0 - probs)
         if kl_slope is not None:
             assert old is not None
             gradient += kl_slope[:, None] * (probs - _sigmoid(old.outputs))

@@ -54,6 +54,9 @@ class DiagGaussianHead(Head):
     def mean_entropy(self) -> float:  # noqa: D102
         return float(np.add.reduce(self._log_std.array)) + 0.5 * len(self._log_std.array) + self._constant
 
+    def entropies(self) -> FloatArray:  # noqa: D102
+        return np.full(len(self.outputs), self.mean_entropy(), self.outputs.dtype)
+
     def kl(self, old: OldDistribution, outputs: FloatArray) -> FloatArray:  # noqa: D102
         assert old.std is not None
         inverse_std = np.exp(-self._log_std.array)
@@ -65,7 +68,7 @@ class DiagGaussianHead(Head):
     def backward(  # noqa: D102
         self,
         log_prob_slope: FloatArray,
-        entropy_slope: float,
+        entropy_slope: float | FloatArray,
         kl_slope: FloatArray | None,
         old: OldDistribution | None,
     ) -> FloatArray:
@@ -74,7 +77,7 @@ class DiagGaussianHead(Head):
         weighted = z * log_prob_slope[:, None]
         np.subtract(np.einsum("bd,bd->d", weighted, z), log_prob_slope.sum(), out=self._log_std_gradient)
         # dH / d log sigma = 1, in every row
-        self._log_std_gradient += entropy_slope * len(z)
+        self._log_std_gradient += np.sum(entropy_slope) if np.ndim(entropy_slope) else entropy_slope * len(z)
         gradient = np.multiply(weighted, inverse_std, out=weighted)
         if kl_slope is not None:
             assert old is not None

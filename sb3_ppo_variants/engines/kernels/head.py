@@ -36,6 +36,10 @@ class Head(ABC):
         """Return the mean entropy of the last forward pass in nats."""
 
     @abstractmethod
+    def entropies(self) -> FloatArray:
+        """Return the entropy of each row of the last forward pass in nats, shape (B,)."""
+
+    @abstractmethod
     def kl(self, old: "OldDistribution", outputs: FloatArray) -> FloatArray:
         """Return KL(old||new) per row in nats, shape (B,)."""
 
@@ -43,14 +47,14 @@ class Head(ABC):
     def backward(
         self,
         log_prob_slope: FloatArray,
-        entropy_slope: float,
+        entropy_slope: float | FloatArray,
         kl_slope: FloatArray | None,
         old: "OldDistribution | None",
     ) -> FloatArray:
         """Return dL/d(outputs) of the last forward pass, shape (B, K); write the gradient of own parameters.
 
         :param log_prob_slope: dL/d(log-probability) per row, shape (B,)
-        :param entropy_slope: dL/d(entropy), the same for all rows
+        :param entropy_slope: dL/d(entropy), the same for all rows or per row, shape (B,)
         :param kl_slope: dL/d(KL(old||new)) per row, shape (B,), or None
         :param old: the old distributions of these rows; needed with ``kl_slope``
         """

@@ -33,12 +33,12 @@ class ActorSlopes(NamedTuple):
     """How the loss L changes with what ``evaluate`` returned.
 
     :param log_prob: dL/d(log-probability) per sample, shape (B,)
-    :param entropy: dL/d(entropy), the same for all samples
+    :param entropy: dL/d(entropy), the same for all samples or per sample, shape (B,)
     :param kl: dL/d(KL(old||new)) per sample, shape (B,); None for zero
     """
 
     log_prob: FloatArray
-    entropy: float
+    entropy: float | FloatArray
     kl: FloatArray | None
 
 
@@ -136,6 +136,13 @@ class Kernels(ABC):
         :param old: the distributions that the actions came from; where the KL is wanted
         :param mean_noise: added to the mean of a Gaussian for the log-probability, shape (B, D)
         :param with_critic: False: the actor alone
+        """
+
+    @abstractmethod
+    def entropies(self) -> FloatArray:
+        """Return the entropy of each action distribution of the minibatch last evaluated, in nats, shape (B,).
+
+        Valid until the next call of ``evaluate``.
         """
 
     @abstractmethod

@@ -39,7 +39,7 @@ class ParameterGroup:
     def __init__(self, parameters: Sequence[th.nn.Parameter]) -> None:
         self.parameters = list(parameters)
         sizes = [-(-parameter.numel() // _ALIGNMENT) * _ALIGNMENT for parameter in self.parameters]
-        self._offsets = np.concatenate(([0], np.cumsum(sizes))).tolist()
+        self._offsets: list[int] = np.concatenate(([0], np.cumsum(sizes))).tolist()
         dtype = self.parameters[0].detach().numpy().dtype
         self.values, self.gradients, self.first_moments, self.second_moments = np.zeros((4, sum(sizes)), dtype)
         self.steps = 0
@@ -84,7 +84,11 @@ class ParameterGroup:
         state.setdefault("step", th.tensor(0.0))  # torch writes it first; keep its order in saved files
         state[key] = th.from_numpy(live)
 
-    def _view(self, buffer: FloatArray, parameter: th.Tensor) -> FloatArray:
+    def offset(self, parameter: th.Tensor) -> int:
+        """Return where one parameter starts in the buffers, in elements."""
         index = next(i for i, candidate in enumerate(self.parameters) if candidate is parameter)
-        start = self._offsets[index]
+        return self._offsets[index]
+
+    def _view(self, buffer: FloatArray, parameter: th.Tensor) -> FloatArray:
+        start = self.offset(parameter)
         return buffer[start : start + parameter.numel()].reshape(tuple(parameter.shape))

@@ -72,6 +72,9 @@ class NumpyKernels(Kernels):
         kl = None if old is None else self.head.kl(old, outputs)
         return Evaluation(log_prob, values, self.head.mean_entropy(), kl)
 
+    def entropies(self) -> FloatArray:  # noqa: D102
+        return self.head.entropies()
+
     def evaluate_critic(self, observations: FloatArray) -> FloatArray:  # noqa: D102
         return self._critic.forward(observations)[:, 0]
 
