@@ -83,7 +83,7 @@ class Remembering(BaseCallback):
             ("own", self.own.random),
             ("space", self.model.action_space.sample),
         ):
-            self.draws[name].append(float(draw()))
+            self.draws[name].append(float(np.sum(draw())))
         self.note.steps.append(self.num_timesteps)
         self.draws.setdefault("env", []).append(float(self.env.unwrapped.np_random.random()))
 
@@ -251,12 +251,12 @@ def _state(owner: Any) -> dict[str, Any]:
 
 
 def _wrappers(env: Any) -> list[dict[str, Any]]:
-    """Return the states of an environment's wrappers, and of what they are around."""
+    """Return the states of an environment's wrappers, and of the generator in it."""
     states = []
     while hasattr(env, "venv") or isinstance(env, gym.Wrapper):
         states.append(_state(env))
         env = env.venv if hasattr(env, "venv") else env.env
-    return [*states, _state(env) if isinstance(env, gym.Env) else {}]
+    return [*states, env.np_random.bit_generator.state if isinstance(env, gym.Env) else {}]
 
 
 def _log(path: Path) -> Any:

@@ -11,8 +11,9 @@ every variant, takes a run up from them. How it is done:
   Python, NumPy and PyTorch, wrappers, callbacks, the logger with its files.
 """
 
+from sb3_ppo_variants.resume.archive import has_checkpoint
 from sb3_ppo_variants.resume.callback import ResumableCheckpoint
 from sb3_ppo_variants.resume.environments import seed_at
 from sb3_ppo_variants.resume.model import Resumable, resumable
 
-__all__ = ["Resumable", "ResumableCheckpoint", "resumable", "seed_at"]
+__all__ = ["Resumable", "ResumableCheckpoint", "has_checkpoint", "resumable", "seed_at"]

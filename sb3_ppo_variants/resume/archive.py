@@ -38,6 +38,14 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted((path for path in files if _NAME.fullmatch(path.name)), key=steps_of, reverse=True)
 
 
+def has_checkpoint(folder: str | Path) -> bool:
+    """Tell whether there is something to resume: a run that was killed early may have left nothing.
+
+    :param folder: of the checkpoints
+    """
+    return bool(checkpoints(Path(folder)))
+
+
 def steps_of(path: Path) -> int:
     """Return the number of environment steps that a checkpoint's name states."""
     match = _NAME.fullmatch(path.name)
