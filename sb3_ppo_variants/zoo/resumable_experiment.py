@@ -9,7 +9,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_ppo_variants.resume import ResumableCheckpoint, has_checkpoint
 from sb3_ppo_variants.zoo.algorithms import ALGORITHMS
 from sb3_ppo_variants.zoo.manager import ExperimentManager
-from sb3_ppo_variants.zoo.resuming import checkpoints_of, write_arguments
+from sb3_ppo_variants.zoo.resumable_folder import checkpoints_of, write_arguments
 
 _CHECKPOINTS = 20  # of a run whose user does not say how often
 
@@ -46,7 +46,7 @@ class ResumableExperiment(ExperimentManager):
 
     def create_callbacks(self) -> None:
         """Add the callback that writes checkpoints to rl_zoo3's."""
-        super().create_callbacks()
+        super().create_callbacks()  # type: ignore[no-untyped-call]
         every = self._every or max(1, self.n_timesteps // _CHECKPOINTS)
         self.callbacks.append(ResumableCheckpoint(checkpoints_of(self.save_path), every))
 
