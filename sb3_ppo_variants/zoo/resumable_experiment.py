@@ -7,7 +7,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.resume import ResumableCheckpoint, has_checkpoint
-from sb3_ppo_variants.zoo.algorithms import ALGORITHMS
+from sb3_ppo_variants.zoo.algorithms import ours
 from sb3_ppo_variants.zoo.manager import ExperimentManager
 from sb3_ppo_variants.zoo.resumable_folder import checkpoints_of, write_arguments
 
@@ -54,7 +54,7 @@ class ResumableExperiment(ExperimentManager):
         if not self._is_resumed:
             return super()._load_pretrained_agent(hyperparams, env)
         print(f"Resuming the run in {self.save_path}")
-        cls: Any = ALGORITHMS[self.algo].cls
+        cls: Any = ours()[self.algo].cls
         model: BaseAlgorithm = cls.resume(checkpoints_of(self.save_path), env, device=self.device)
         return model
 
