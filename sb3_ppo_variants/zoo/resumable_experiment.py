@@ -25,7 +25,7 @@ class ResumableExperiment(ExperimentManager):
 
     def __init__(self, *args: Any, every: int, arguments: list[str], folder: Path | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.algo not in ALGORITHMS:
+        if self.algo not in ours():
             raise ValueError(f"--resumable: {self.algo} is SB3's own and cannot be resumed, the variants can.")
         if self.optimize_hyperparameters:
             raise ValueError("--resumable is for one run: a study goes on by itself with the same --storage.")
