@@ -1,5 +1,6 @@
 """A parameter that a controller steers: where it starts, how it goes on from a file, and when it starts anew."""
 
+from abc import abstractmethod
 from typing import ClassVar
 
 from sb3_ppo_variants.training.checks import steered_value
@@ -20,9 +21,9 @@ class Steered(UpdateLoop):
     _adapted_from: float | None = None
 
     @property
+    @abstractmethod
     def _steering_bounds(self) -> tuple[float, float]:
         """Least and greatest value of the parameter."""
-        raise NotImplementedError
 
     def _check_options(self) -> None:
         super()._check_options()
