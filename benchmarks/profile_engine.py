@@ -18,16 +18,16 @@ os.environ.update(one_thread())  # before NumPy and torch make their thread pool
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import ClipPPO
 from sb3_ppo_variants.engines.array_statistics import ArrayStatistics
 from sb3_ppo_variants.engines.array_update import ArrayUpdate
 from sb3_ppo_variants.engines.choice import KERNELS
+from sb3_ppo_variants.engines.lean_step import DummyStep
 from sb3_ppo_variants.training import logs
 
 PARTS: dict[str, list[tuple[Any, str]]] = {
-    "environment and VecEnv": [(DummyVecEnv, "step_async"), (DummyVecEnv, "step_wait")],
+    "environment and VecEnv": [(DummyStep, "__call__")],
     "rollout: policy": [(kernels, method) for kernels in KERNELS.values() for method in ("act", "values")],
     "rollout: callbacks": [(BaseCallback, "update_locals"), (BaseCallback, "on_step")],
     "rollout: the rest": [(ClipPPO, "collect_rollouts")],

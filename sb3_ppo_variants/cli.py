@@ -58,10 +58,10 @@ def list_algorithms() -> None:
     """Show the algorithms: what limits the step, own parameters with defaults, environments with a config."""
     from rich.console import Console
 
-    from sb3_ppo_variants.registry import ALGORITHMS
+    from sb3_ppo_variants.registry import algorithms
 
     console = Console()
-    console.print(_algorithm_table(list(ALGORITHMS.values())))
+    console.print(_algorithm_table(list(algorithms().values())))
     console.print(
         "Each variant has forms with the same own parameters and configs: maskable_<variant> for environments with "
         "action masks, recurrent_<variant> with an LSTM, maskable_recurrent_<variant> with both. Masks need discrete "

@@ -1,4 +1,4 @@
-"""What ``ppo-variants doctor`` looks at: every import of the package and its extras, tried one by one."""
+"""What ``ppo-variants doctor`` looks at: every import of the package, its extras and its plug-ins, tried one by one."""
 
 import importlib
 import platform
@@ -12,6 +12,8 @@ from sb3_ppo_variants.engines.kernels import extension
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from sb3_ppo_variants.plugins import Plugin
 
 _CORE = ("torch", "stable_baselines3", "sb3_contrib", "gymnasium", "numpy", "typer", "rich", "yaml")
 _EXTRAS = {
@@ -66,7 +68,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Try every import, the compiled kernels, whether rl_zoo3 takes the variants, and whether MuJoCo can draw."""
+    """Try every import and plug-in, the compiled kernels, whether rl_zoo3 takes the variants and MuJoCo can draw."""
     findings = [_try_import("core", module) for module in _CORE]
     findings.append(_try_kernels())
     for extra, modules in _EXTRAS.items():
@@ -77,6 +79,8 @@ def examine() -> list[Finding]:
         findings.append(_try_registration())
     if not any(finding.problem for finding in findings if finding.module == "mujoco"):
         findings.append(_try_drawing())
+    if not any(finding.problem for finding in findings if finding.purpose == "core"):
+        findings += _plugin_findings()
     return findings
 
 
@@ -161,6 +165,20 @@ def _try_drawing() -> Finding:
     if drawn_by is None:
         return Finding("films", "MuJoCo off screen", None, "nothing draws", rendering.MEND)
     return Finding("films", "MuJoCo off screen", drawn_by)
+
+
+def _plugin_findings() -> list[Finding]:
+    from sb3_ppo_variants.registry import plugins
+
+    return [_plugin_finding(plugin) for plugin in plugins()]
+
+
+def _plugin_finding(plugin: "Plugin") -> Finding:
+    purpose = f"plug-in {plugin.id}"
+    if plugin.problem is None:
+        return Finding(purpose, plugin.origin, plugin.version)
+    mend = f"pip install --upgrade {plugin.distribution}, or pip uninstall {plugin.distribution}"
+    return Finding(purpose, plugin.origin, plugin.version, plugin.problem, mend, is_broken=True)
 
 
 def _broken(purpose: str, module: str, error: Exception, mend: str) -> Finding:

@@ -1,8 +1,13 @@
-"""Algorithm id -> class, for all that this package trains, tunes and ranks: variants, their forms, two baselines."""
+"""Algorithm id -> class, for all that this package trains, tunes and ranks.
+
+These are the variants, their forms, two baselines, and the plug-ins of other packages, which are imported when one is
+asked for, or all.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -12,6 +17,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_ppo_variants import families
 from sb3_ppo_variants.entries.constructors import constructor_parameters, explicit_parameters
+from sb3_ppo_variants.plugins import Plugin, find_plugins
 from sb3_ppo_variants.search_space import Choice, FloatRange, IntRange, SearchSpace
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 from sb3_ppo_variants.variants.adaptive_clip_ppo import AdaptiveClipPPO
@@ -38,6 +44,7 @@ class Algorithm:
     :param own_search_space: ranges of the parameters that tuning adds to the shared ones
     :param is_baseline: True for SB3's PPO and sb3-contrib's TRPO
     :param variant_id: id of the variant that this is a form of, with masks or memory; None for all others
+    :param plugin: where it comes from; None for those of this package
     """
 
     id: str
@@ -46,11 +53,22 @@ class Algorithm:
     own_search_space: SearchSpace
     is_baseline: bool
     variant_id: str | None = None
+    plugin: Plugin | None = None
 
     @property
     def config(self) -> str:
-        """Name of the file in ``zoo_configs``, without its ending: a variant's forms share its file."""
-        return self.variant_id or self.id
+        """Name of the file of its hyperparameters, as in ``zoo_config``: a variant's forms share its file."""
+        return self.plugin.config if self.plugin else self.variant_id or self.id
+
+    @property
+    def tuned_file(self) -> str:
+        """Name of the file that takes its tuned hyperparameters: a plug-in has its own, whatever it was tuned from."""
+        return f"{self.variant_id or self.id}.yml"
+
+    @property
+    def has_engines(self) -> bool:
+        """Whether the constructor takes ``engine``: an :class:`UpdateLoop` does, SB3's own classes do not."""
+        return "engine" in constructor_parameters(self.cls)
 
     @property
     def own_parameters(self) -> dict[str, Any]:
@@ -70,14 +88,44 @@ def get_algorithm(algorithm_id: str) -> Algorithm:
     """Return the algorithm registered under an id.
 
     :param algorithm_id: such as ``"adaptive_clip_ppo"``
-    :raises ValueError: if there is none
+    :raises ValueError: if there is none, or it is a plug-in that cannot be used
     """
     for registered in (ALGORITHMS, FAMILIES):
         if algorithm_id in registered:
             return registered[algorithm_id]
-    near = get_close_matches(algorithm_id, [*ALGORITHMS, *FAMILIES], n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(ALGORITHMS)}."
+    if algorithm_id in plugged():
+        return plugged()[algorithm_id]
+    for plugin in plugins():
+        if plugin.id == algorithm_id:
+            origin = f"{plugin.origin} of {plugin.distribution} {plugin.version}"
+            raise ValueError(f"The plug-in {algorithm_id} ({origin}) cannot be used: {plugin.problem}")
+    near = get_close_matches(algorithm_id, [*algorithms(), *FAMILIES], n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(algorithms())}."
     raise ValueError(f"Unknown algorithm {algorithm_id!r}: {hint}")
+
+
+def algorithms() -> dict[str, Algorithm]:
+    """Return all that ``ppo-variants list`` shows, by id: variants, baselines, plug-ins; no forms."""
+    return {**ALGORITHMS, **plugged()}
+
+
+@cache
+def plugged() -> Mapping[str, Algorithm]:
+    """Return the plug-ins that can be used, by id."""
+    return MappingProxyType({plugin.id: _plugged(plugin, plugin.cls) for plugin in plugins() if plugin.cls})
+
+
+@cache
+def plugins() -> tuple[Plugin, ...]:
+    """Return what other packages have registered, with a reason where it cannot be used; the first call imports it."""
+    baselines = {algorithm.cls: algorithm.id for algorithm in ALGORITHMS.values() if algorithm.is_baseline}
+    return find_plugins({*ALGORITHMS, *FAMILIES, *_RESERVED}, baselines)
+
+
+def _plugged(plugin: Plugin, cls: type[OnPolicyAlgorithm]) -> Algorithm:
+    limits_step_by = str(getattr(cls, "limits_step_by", "not said"))
+    own_search_space: SearchSpace = getattr(cls, "own_search_space", {})
+    return Algorithm(plugin.id, cls, limits_step_by, own_search_space, is_baseline=False, plugin=plugin)
 
 
 def _variant(cls: type[UpdateLoop]) -> Algorithm:
@@ -120,6 +168,9 @@ _REGISTERED = (
     Algorithm("ppo", PPO, "clipped ratio (baseline, SB3)", _PPO_SEARCH_SPACE, is_baseline=True),
     Algorithm("trpo", TRPO, "KL constraint (baseline, sb3-contrib)", _TRPO_SEARCH_SPACE, is_baseline=True),
 )
+
+# rl_zoo3's own, which keep their ids in its commands, and what --algos takes for every algorithm
+_RESERVED = ("a2c", "ars", "crossq", "ddpg", "dqn", "ppo_lstm", "qrdqn", "sac", "td3", "tqc", "all")
 
 ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType({algorithm.id: algorithm for algorithm in _REGISTERED})
 VARIANTS: Mapping[str, Algorithm] = MappingProxyType(

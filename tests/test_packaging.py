@@ -205,7 +205,10 @@ def test_constraints_pin_every_direct_requirement_that_make_installs(metadata: M
 def test_core_requirements_suffice_to_train_and_list(installed: Path, tmp_path: Path, only_in_extras: str) -> None:
     assert {"optuna", "scipy", "mujoco", "pytest"} <= set(only_in_extras.split())
     python = installed / "bin" / "python"
-    check = "import sb3_ppo_variants as s; s.ClipPPO('MlpPolicy', 'CartPole-v1', n_steps=64).learn(64)"
+    check = (
+        "import sb3_ppo_variants as s, sb3_ppo_variants.testing; "
+        "s.ClipPPO('MlpPolicy', 'CartPole-v1', n_steps=64).learn(64)"
+    )
     run(python, "-c", check, cwd=tmp_path, BLOCKED=only_in_extras)
     table = run(installed / "bin" / "ppo-variants", "list", cwd=tmp_path, BLOCKED=only_in_extras, COLUMNS="200")
     for algorithm_id in ("adaptive_clip_ppo", "trust_region_ppo", "trpo"):

@@ -55,9 +55,9 @@ def lean_step(env: VecEnv) -> Step:
     :param env: the training environment; anything but a plain DummyVecEnv, or a VecNormalize over one, steps itself
     """
     if _is_untouched(env, DummyVecEnv) and _has_plain_observations(env):
-        return _DummyStep(env)
+        return DummyStep(env)
     if _is_untouched(env, VecNormalize) and _is_untouched(env.venv, DummyVecEnv) and _has_plain_observations(env.venv):
-        return _NormalizedStep(env, env.venv)
+        return NormalizedStep(env, env.venv)
     return env.step
 
 
@@ -77,7 +77,7 @@ def _has_plain_observations(env: DummyVecEnv) -> bool:
     )
 
 
-class _DummyStep:
+class DummyStep:
     """Steps a DummyVecEnv.
 
     :param env: one with plain observations
@@ -87,6 +87,7 @@ class _DummyStep:
         self._env = env
 
     def __call__(self, actions: npt.NDArray[Any]) -> _PlainStep:
+        """Do what ``env.step(actions)`` does."""
         env = self._env
         env.actions = actions
         envs, buf_rews, buf_dones, buf_infos = env.envs, env.buf_rews, env.buf_dones, env.buf_infos
@@ -144,7 +145,7 @@ def _copy_items(items: dict[Any, Any], memo: dict[int, Any]) -> None:
         items.update(pairs)
 
 
-class _NormalizedStep:
+class NormalizedStep:
     """Steps a VecNormalize over a DummyVecEnv.
 
     :param env: the VecNormalize
@@ -153,9 +154,10 @@ class _NormalizedStep:
 
     def __init__(self, env: VecNormalize, venv: DummyVecEnv) -> None:
         self._env = env
-        self._step = _DummyStep(venv)
+        self._step = DummyStep(venv)
 
     def __call__(self, actions: npt.NDArray[Any]) -> _PlainStep:
+        """Do what ``env.step(actions)`` does."""
         env = self._env
         obs, rewards, dones, infos = self._step(actions)
         env.old_obs, env.old_reward = obs, rewards

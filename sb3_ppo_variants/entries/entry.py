@@ -23,7 +23,7 @@ from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.entries.schedules import SCHEDULE_KEYS, resolve_schedule
 from sb3_ppo_variants.entries.vector import GymnasiumVectors, resolve_vec_env
 from sb3_ppo_variants.entries.wrappers import Chain, Wrapper, import_dotted, resolve_wrapper
-from sb3_ppo_variants.entries.zoo_files import read_entry
+from sb3_ppo_variants.entries.zoo_files import file_title, read_entry
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def overridden_entry(
 ) -> dict[str, Any]:
     """Return a registered entry with overrides, which replace whole values, as in rl-zoo.
 
-    :param config: name of the file, without its ending
+    :param config: name of the file, as in :mod:`sb3_ppo_variants.entries.zoo_files`
     :param env_id: a Gymnasium environment id
     :param overrides: zoo keys and constructor arguments
     :param cls: the class that it is for
@@ -195,7 +195,7 @@ def overridden_entry(
     """
     accepted = accepted_keys(cls)
     entry = read_entry(config, env_id)
-    check_keys(entry, accepted, f"entry {env_id} of zoo_configs/{config}.yml")
+    check_keys(entry, accepted, f"entry {env_id} of {file_title(config)}")
     check_keys(overrides, accepted, f"overrides of {name} on {env_id}")
     return entry | dict(overrides)
 
@@ -204,7 +204,7 @@ def model_from_zoo(cls: type[OnPolicyAlgorithm], config: str, env_id: str, **ove
     """Build a model of a class with registered hyperparameters, its environment attached.
 
     :param cls: an algorithm class
-    :param config: name of the file that holds its hyperparameters, without its ending
+    :param config: name of the file that holds its hyperparameters, as there
     :param env_id: a Gymnasium environment id
     :param overrides: zoo keys and constructor arguments that replace registered ones; ``seed`` is the seed of
         model and environments

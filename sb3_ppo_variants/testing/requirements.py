@@ -74,17 +74,18 @@ def require_equal_tensors(ours: Mapping[str, th.Tensor], theirs: Mapping[str, th
 
 
 def require_equal_models(one: UpdateLoop, other: UpdateLoop, when: str) -> None:
-    """Require equal parameters, optimizer moments and plain attributes (adaptive state).
+    """Require equal parameters, optimizer moments and plain attributes (adaptive state), as far as a file keeps them.
 
     :param one: a model
     :param other: a model of the same class
     :param when: ends the message
     """
     require_equal_tensors(tensors_of(one), tensors_of(other), when)
+    not_kept = {"start_time", *one._excluded_save_params()}
     plain = {
         name: value
         for name, value in vars(one).items()
-        if isinstance(value, (bool, int, float, str)) and name != "start_time"
+        if isinstance(value, (bool, int, float, str)) and name not in not_kept
     }
     different = [
         f"{name} ({value!r}, {vars(other).get(name)!r})"

@@ -79,7 +79,8 @@ class UpdateLoop(CriticOptions):
 
     :cvar limits_step_by: a few words for tables
     :cvar own_search_space: ranges of the parameters that tuning adds to the shared ones
-    :cvar zoo_config: name of the file in ``zoo_configs`` that ``from_zoo`` reads, without its ending
+    :cvar zoo_config: name of the file in ``zoo_configs`` that ``from_zoo`` reads, without its ending, or
+        ``package:name`` for ``name.yml`` in another package
     """
 
     limits_step_by: ClassVar[str]

@@ -1,13 +1,16 @@
 """Which algorithms rl_zoo3 learns about."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from sb3_ppo_variants.registry import ALGORITHMS, FAMILIES, VARIANTS, Algorithm, plugged
 
-from sb3_ppo_variants import registry
-from sb3_ppo_variants.registry import FAMILIES, VARIANTS, Algorithm
 
-ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType({**VARIANTS, **FAMILIES})
-"""The variants and their forms with action masks, with memory, and with both. PPO and TRPO stay rl_zoo3's."""
+def ours() -> dict[str, Algorithm]:
+    """Return variants, their forms with action masks, with memory, and with both, and plug-ins, by id.
 
-TUNED: Mapping[str, Algorithm] = MappingProxyType({**registry.ALGORITHMS, **FAMILIES})
-"""What is tuned in the harness' space: the same, and PPO and TRPO, which the harness ranks."""
+    PPO and TRPO stay rl_zoo3's.
+    """
+    return {**VARIANTS, **FAMILIES, **plugged()}
+
+
+def tuned() -> dict[str, Algorithm]:
+    """Return what is tuned in the harness' space, by id: the same, and PPO and TRPO, which the harness ranks."""
+    return {**ALGORITHMS, **ours()}

@@ -9,7 +9,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,11 @@ from sb3_ppo_variants.entries.constructors import constructor_parameters
 from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.entries.schedules import resolve_schedule
 from sb3_ppo_variants.entries.vector import resolve_vec_env
+from sb3_ppo_variants.entries.zoo_files import zoo_file
 from sb3_ppo_variants.evaluation import MaskedEvalCallback, knows_masks
 from sb3_ppo_variants.search_space import suggest
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
-from sb3_ppo_variants.zoo.algorithms import ALGORITHMS, TUNED
+from sb3_ppo_variants.zoo.algorithms import ours, tuned
 from sb3_ppo_variants.zoo.schedules import FallingParameters, resolve_schedules
 from sb3_ppo_variants.zoo.search import constructor_arguments, sampling_from, tuning_space
 
@@ -53,13 +53,14 @@ class ExperimentManager(ZooExperimentManager):
         super().__init__(*args, **kwargs)
         self._entry: dict[str, Any] = {}
         self._vec_env: Any = None
-        if self.algo in ALGORITHMS and kwargs.get("config") is None:
+        if self.algo in ours() and kwargs.get("config") is None:
             # rl_zoo3 2.9 looks for hyperparameters in its own package only
-            name = f"{ALGORITHMS[self.algo].config}.yml"
-            self.config = str(resources.files("sb3_ppo_variants.zoo_configs").joinpath(name))
+            self.config = str(zoo_file(ours()[self.algo].config))
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read the entry of the environment, then a trial's values, then the command line's."""
+        if self.trial_id is None and not self.optimize_hyperparameters:
+            self.trial_id = self._best_trial_id()
         if self.trial_id is not None:
             self._take_trial(self.trial_id)
         try:
@@ -73,6 +74,35 @@ class ExperimentManager(ZooExperimentManager):
         self._entry = copy.deepcopy(dict(saved_hyperparams))
         return hyperparams, OrderedDict(copy.deepcopy(saved_hyperparams))
 
+    def _best_trial_id(self) -> int | None:
+        """Return the number of the best trial of the study that a training run was given, or None without a study."""
+        if not self.storage and not self.study_name:
+            return None
+        if not self.storage or not self.study_name:
+            given, missing = ("--storage", "--study-name") if self.storage else ("--study-name", "--storage")
+            raise ValueError(f"{given} without {missing} names no study to take hyperparameters from: give both.")
+        finished = [trial for trial in self._trials_of_study() if trial.state is TrialState.COMPLETE]
+        if not finished:
+            raise ValueError(f"Study {self.study_name} in {self.storage} has no finished trial to take values from.")
+        best = max(finished, key=lambda trial: trial.value if trial.value is not None else -math.inf)
+        print(f"Best trial of study {self.study_name}: {best.number}, value {best.value:g} (--trial-id takes another)")
+        return int(best.number)
+
+    def _trials_of_study(self) -> list[optuna.trial.FrozenTrial]:
+        """Return the trials of the study that was named.
+
+        :raises ValueError: if there is none; asking Optuna would make an empty file of that name
+        """
+        assert self.storage
+        assert self.study_name
+        file = self.storage.removeprefix("sqlite:///")
+        if (file != self.storage or file.endswith(".log")) and not Path(file).exists():
+            raise ValueError(f"{self.storage} does not exist, so it has no study {self.study_name}.")
+        try:
+            return _trials(self.storage, self.study_name)
+        except KeyError as error:
+            raise ValueError(f"{self.storage} has no study {self.study_name}.") from error
+
     def _take_trial(self, trial_id: int) -> None:
         """Put a trial's values between the entry and the command line.
 
@@ -82,8 +112,8 @@ class ExperimentManager(ZooExperimentManager):
             raise ValueError(f"--trial-id {trial_id} needs --storage and --study-name, to say of which study.")
         self.trial_id = None
         try:
-            params = _trials(self.storage, self.study_name)[trial_id].params
-        except LookupError as error:  # IndexError of the list of trials, KeyError of the study
+            params = self._trials_of_study()[trial_id].params
+        except IndexError as error:
             raise ValueError(f"{self.storage} has no study {self.study_name} with a trial {trial_id}.") from error
         values = self._values_of_trial(params, trial_id)
         print(f"Loaded trial {trial_id} of study {self.study_name}")
@@ -93,7 +123,7 @@ class ExperimentManager(ZooExperimentManager):
         self.custom_hyperparams = {**values, **typed}
 
     def _values_of_trial(self, params: dict[str, Any], trial_id: int) -> dict[str, Any]:
-        if self.algo in TUNED:
+        if self.algo in tuned():
             with redirect_stdout(io.StringIO()):  # the entry without the trial is nobody's news
                 _, entry = super().read_hyperparameters()
                 hyperparams = copy.copy(self)._preprocess_hyperparams(copy.deepcopy(dict(entry)))[0]
@@ -111,7 +141,7 @@ class ExperimentManager(ZooExperimentManager):
 
     def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> _Preprocessed:
         """Let rl_zoo3 2.9 preprocess what it does not know: the variants' schedules, an activation given by name."""
-        if self.algo in ALGORITHMS:
+        if self.algo in ours():
             hyperparams = self._check_own(hyperparams)
         try:
             preprocessed = super()._preprocess_hyperparams(hyperparams)
@@ -126,7 +156,7 @@ class ExperimentManager(ZooExperimentManager):
 
     def _check_own(self, hyperparams: dict[str, Any]) -> dict[str, Any]:
         """Check a variant's entry and resolve its schedules: rl_zoo3 2.9 knows four, and takes const_x for lin_x."""
-        algorithm = ALGORITHMS[self.algo]
+        algorithm = ours()[self.algo]
         arguments = (name for name in constructor_parameters(algorithm.cls) if name not in _FROM_OPTIONS)
         known = [*_ZOO_KEYS, *arguments]
         if knows_masks(algorithm.cls):  # the class says more of them than that MaskablePPO's constructor has none
@@ -200,7 +230,7 @@ class ExperimentManager(ZooExperimentManager):
         rl_zoo3 2.9 replaces the user's policy_kwargs by the sampled ones, keeps the entry's normalisation and its
         gamma in VecNormalize, reports a NaN or a bug as pruned and takes an infinite score for the best.
         """
-        if self.algo not in TUNED:
+        if self.algo not in tuned():
             return super().objective(trial)
         space = tuning_space(self.algo, self._entry | _dictionaries(self._hyperparams), self.n_timesteps)
         entry = space.entry(suggest(trial, space.parameters))
@@ -235,7 +265,7 @@ class ExperimentManager(ZooExperimentManager):
     def _check_study(self) -> None:
         """Refuse to go on with a study of another space: Optuna 5 mixes them, or ends with a traceback."""
         is_new_file = self.storage and self.storage.endswith(".log") and not Path(self.storage).exists()
-        if self.algo not in TUNED or not self.storage or not self.study_name or is_new_file:
+        if self.algo not in tuned() or not self.storage or not self.study_name or is_new_file:
             return
         names = tuning_space(self.algo, self._entry).parameters.keys()
         try:

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from sb3_ppo_variants.zoo import INSTALL
-from sb3_ppo_variants.zoo.algorithms import ALGORITHMS
-from sb3_ppo_variants.zoo.search import SAMPLERS
+from sb3_ppo_variants.zoo.algorithms import ours
+from sb3_ppo_variants.zoo.search import samplers
 
 
 def register() -> None:
-    """Make rl_zoo3 train, tune, load and film the variants under their ids, in this process.
+    """Make rl_zoo3 train, tune, load and film variants and plug-ins under their ids, in this process.
 
     rl_zoo3's own algorithms stay what they are. What changes, once, however often it is called:
 
@@ -34,17 +34,17 @@ def register() -> None:
         _check_origin(f"{place.__name__}.ExperimentManager", place.ExperimentManager, "exp_manager", "manager")
     enjoy = vars(rl_zoo3.enjoy)
     _check_origin("rl_zoo3.enjoy.create_test_env", enjoy["create_test_env"], "utils", "masks")
-    algorithms = {algorithm.id: algorithm.cls for algorithm in ALGORITHMS.values()}
+    algorithms = {algorithm.id: algorithm.cls for algorithm in ours().values()}
     _check_free("rl_zoo3.ALGOS", rl_zoo3.ALGOS, algorithms)
-    samplers = rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER
-    _check_free("rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER", samplers, SAMPLERS)
+    zoo_samplers = rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER
+    _check_free("rl_zoo3.hyperparams_opt.HYPERPARAMS_SAMPLER", zoo_samplers, samplers())
 
     from sb3_ppo_variants.evaluation import MaskedEvalCallback
     from sb3_ppo_variants.zoo.manager import ExperimentManager, MaskedTrialEvalCallback
     from sb3_ppo_variants.zoo.masks import Players, names_for_playing
 
     rl_zoo3.ALGOS.update(algorithms)
-    samplers.update(SAMPLERS)
+    zoo_samplers.update(samplers())
     for place in managers:
         vars(place)["ExperimentManager"] = ExperimentManager
     # With every other model these are what they replace
@@ -61,7 +61,7 @@ def _check_free(where: str, entries: Mapping[str, Any], ours: Mapping[str, Any])
 
 def _is_tuned_by_rl_zoo3(name: str, sampler: Any) -> bool:
     """Tell whether this is rl_zoo3's own sampler of an algorithm that the harness has a space for, PPO and TRPO."""
-    return name not in ALGORITHMS and sampler.__module__ == "rl_zoo3.hyperparams_opt"
+    return name not in ours() and sampler.__module__ == "rl_zoo3.hyperparams_opt"
 
 
 def _check_origin(where: str, found: Any, zoos: str, ours: str) -> None:

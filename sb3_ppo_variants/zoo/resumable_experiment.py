@@ -7,9 +7,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.resume import ResumableCheckpoint, has_checkpoint
-from sb3_ppo_variants.zoo.algorithms import ALGORITHMS
+from sb3_ppo_variants.zoo.algorithms import ours
 from sb3_ppo_variants.zoo.manager import ExperimentManager
-from sb3_ppo_variants.zoo.resuming import checkpoints_of, write_arguments
+from sb3_ppo_variants.zoo.resumable_folder import checkpoints_of, write_arguments
 
 _CHECKPOINTS = 20  # of a run whose user does not say how often
 
@@ -25,7 +25,7 @@ class ResumableExperiment(ExperimentManager):
 
     def __init__(self, *args: Any, every: int, arguments: list[str], folder: Path | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.algo not in ALGORITHMS:
+        if self.algo not in ours():
             raise ValueError(f"--resumable: {self.algo} is SB3's own and cannot be resumed, the variants can.")
         if self.optimize_hyperparameters:
             raise ValueError("--resumable is for one run: a study goes on by itself with the same --storage.")
@@ -46,7 +46,7 @@ class ResumableExperiment(ExperimentManager):
 
     def create_callbacks(self) -> None:
         """Add the callback that writes checkpoints to rl_zoo3's."""
-        super().create_callbacks()
+        super().create_callbacks()  # type: ignore[no-untyped-call]
         every = self._every or max(1, self.n_timesteps // _CHECKPOINTS)
         self.callbacks.append(ResumableCheckpoint(checkpoints_of(self.save_path), every))
 
@@ -54,7 +54,7 @@ class ResumableExperiment(ExperimentManager):
         if not self._is_resumed:
             return super()._load_pretrained_agent(hyperparams, env)
         print(f"Resuming the run in {self.save_path}")
-        cls: Any = ALGORITHMS[self.algo].cls
+        cls: Any = ours()[self.algo].cls
         model: BaseAlgorithm = cls.resume(checkpoints_of(self.save_path), env, device=self.device)
         return model
 

@@ -1,8 +1,6 @@
 """train --resumable and train --resume FOLDER: runs of the variants that can be killed and taken up again."""
 
 import argparse
-import json
-import os
 import secrets
 import sys
 from collections.abc import Iterator
@@ -10,9 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from sb3_ppo_variants.zoo.resumable_folder import read_arguments
 from sb3_ppo_variants.zoo.workarounds import replaced
-
-_ARGUMENTS = "arguments.json"
 
 
 @contextmanager
@@ -44,7 +41,7 @@ def resumable_runs() -> Iterator[None]:
     if options.resume is not None:
         if rest or options.resumable is not None:
             raise ValueError("--resume takes all options from the run that it goes on with: leave the others out.")
-        every, rest = _read_arguments(options.resume)
+        every, rest = read_arguments(options.resume)
     elif options.resumable is not None:
         every, rest = options.resumable, _with_seed(rest)
     else:
@@ -66,33 +63,3 @@ def _with_seed(arguments: list[str]) -> list[str]:
     parser.add_argument("--seed", type=int, default=-1)
     options, _ = parser.parse_known_args(arguments)
     return arguments if options.seed >= 0 else [*arguments, "--seed", str(secrets.randbits(31))]
-
-
-def checkpoints_of(run: str | Path) -> Path:
-    """Return the folder of a run's checkpoints.
-
-    :param run: its folder of logs
-    """
-    return Path(run) / "resume"
-
-
-def write_arguments(run: str | Path, every: int, arguments: list[str]) -> None:
-    """Note how a run was begun.
-
-    :param run: its folder of logs
-    :param every: environment steps between checkpoints, 0: not said
-    :param arguments: of the command line, without our own
-    """
-    folder = checkpoints_of(run)
-    folder.mkdir()
-    temporary = folder / f"{_ARGUMENTS}.unfinished"
-    temporary.write_text(json.dumps({"every": every, "arguments": arguments}), encoding="utf-8")
-    os.replace(temporary, folder / _ARGUMENTS)
-
-
-def _read_arguments(run: Path) -> tuple[int, list[str]]:
-    try:
-        content = json.loads((checkpoints_of(run) / _ARGUMENTS).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{run} holds no run of train --resumable.") from error
-    return content["every"], content["arguments"]

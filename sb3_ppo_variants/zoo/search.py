@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from sb3_ppo_variants.entries.checks import ENVIRONMENT_KEYS
@@ -12,7 +12,7 @@ from sb3_ppo_variants.entries.schedules import SCHEDULE_KEYS, resolve_schedule
 from sb3_ppo_variants.registry import get_algorithm
 from sb3_ppo_variants.search_space import Trial, suggest
 from sb3_ppo_variants.tuning_space import TuningSpace
-from sb3_ppo_variants.zoo.algorithms import TUNED
+from sb3_ppo_variants.zoo.algorithms import tuned
 
 Sampler = Callable[[Trial, int, int, dict[str, Any]], dict[str, Any]]
 
@@ -37,7 +37,7 @@ def tuning_space(algorithm_id: str, entry: Mapping[str, Any], steps: int = _UNLI
 
 @contextmanager
 def sampling_from(space: TuningSpace) -> Iterator[None]:
-    """Within it, :data:`SAMPLERS` draw from ``space``: rl_zoo3 tells them neither entry nor steps.
+    """Within it, :func:`samplers` draw from ``space``: rl_zoo3 tells them neither entry nor steps.
 
     It holds for the current thread only, because rl_zoo3 runs parallel trials in threads.
     """
@@ -67,4 +67,11 @@ def _sample(algorithm_id: str, trial: Trial, _n_actions: int, n_envs: int, _more
     return constructor_arguments(space.entry(suggest(trial, space.parameters)))
 
 
-SAMPLERS: Mapping[str, Sampler] = {algorithm_id: partial(_sample, algorithm_id) for algorithm_id in TUNED}
+def samplers() -> dict[str, Sampler]:
+    """Return the function that rl_zoo3 asks for each algorithm's sampled arguments; the same ones at every call."""
+    return {algorithm_id: _sampler(algorithm_id) for algorithm_id in tuned()}
+
+
+@cache
+def _sampler(algorithm_id: str) -> Sampler:
+    return partial(_sample, algorithm_id)

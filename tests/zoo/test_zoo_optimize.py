@@ -248,13 +248,22 @@ def test_masks_reach_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     assert study.trials[0].value == 10
 
 
-@pytest.mark.parametrize("study", [["--study-name", "other"], []])
-def test_a_trial_that_is_not_there(study: list[str]) -> None:
+@pytest.mark.parametrize("trial", [["--trial-id", 0], []], ids=["a trial", "the best trial"])
+def test_a_study_that_is_not_there(trial: list[Any]) -> None:
     optimize("spo")
-    where = ["--storage", FILE, *(study or ["--study-name", "study"])]
+    train = ["train", "--algo", "spo", "--env", "CartPole-v1", *trial]
+    assert "has no study other" in refusal(*train, "--storage", FILE, "--study-name", "other")
+    for nothing in ("sqlite:///nothing.db", "nothing.log"):
+        assert f"{nothing} does not exist" in refusal(*train, "--storage", nothing, "--study-name", "study")
+        assert not Path(nothing.removeprefix("sqlite:///")).exists()
+    assert "--study-name" in refusal(*train, "--storage", FILE)
+
+
+def test_a_trial_that_is_not_there() -> None:
+    optimize("spo")
+    where = ["--storage", FILE, "--study-name", "study"]
     message = refusal("train", "--algo", "spo", "--env", "CartPole-v1", "--trial-id", 7, *where)
-    assert "has no study" in message
-    assert "trial 7" in message
+    assert "has no study study with a trial 7" in message
 
 
 def test_a_trial_of_no_study() -> None:

@@ -75,7 +75,7 @@ def _blocks(ranking: RankingJson, date: str, skipped: list[str]) -> dict[str, di
     owners: dict[str, str] = {}
     for line in ranking["ranking"]:
         algorithm = line["algorithm"]
-        name = f"{get_algorithm(algorithm).config}.yml"
+        name = get_algorithm(algorithm).tuned_file
         if owners.setdefault(name, algorithm) != algorithm:
             raise ValueError(f"{algorithm} and {owners[name]} share the file {name}: rank them in two studies")
         for env_id, best in line["best"].items():

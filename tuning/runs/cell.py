@@ -244,7 +244,7 @@ def _resumed(algorithm: Any, env: VecEnv, checkpoints: Path) -> OnPolicyAlgorith
 
 def _engine(cell: Cell) -> dict[str, str]:
     """Run the variants on the fastest engine for their model, unless the entry names one."""
-    if get_algorithm(cell.algorithm).is_baseline or "engine" in cell.entry:
+    if not get_algorithm(cell.algorithm).has_engines or "engine" in cell.entry:
         return {}
     return {"engine": "auto"}
 

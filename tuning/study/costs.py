@@ -40,9 +40,9 @@ class Speed:
         :param algorithm_id: registered algorithm id
         """
         algorithm = get_algorithm(algorithm_id)
-        if algorithm.is_baseline:
-            return self.trpo if algorithm_id == "trpo" else self.ppo
-        return self.ppo if algorithm.variant_id else self.variant
+        if algorithm_id == "trpo":
+            return self.trpo
+        return self.variant if algorithm.has_engines and algorithm.variant_id is None else self.ppo
 
 
 # Measured with this module on a shared virtual machine: sb3-ppo-variants 0.1, torch 2.13.0, numpy 2.4.6, one thread.
@@ -96,7 +96,7 @@ def _typical_entry(algorithm: str, env_id: str) -> dict[str, Any]:
 
 
 def _auto(algorithm: str) -> dict[str, Any]:
-    return {} if get_algorithm(algorithm).is_baseline else {"engine": "auto"}
+    return {"engine": "auto"} if get_algorithm(algorithm).has_engines else {}
 
 
 def _evaluation(env_id: str, steps: int) -> float:

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sb3_ppo_variants.registry import get_algorithm
+
 from ..runs.cell import CELL_SCHEMA, canonical_json, package_versions
 from ..runs.files import write_atomically
 from .rules import CANDIDATES, CONFIDENCE, N_PRUNING_STARTUP_TRIALS, N_STARTUP_TRIALS, RESAMPLES
@@ -53,12 +55,17 @@ def protocol_of(name: str, study: Study) -> dict[str, Any]:
         "search_spaces": _by_pair(study, "parameters"),
         "registered_configurations": _by_pair(study, "default"),
         "cell_schema": CELL_SCHEMA,
-        "versions": package_versions(),
+        "versions": package_versions() | _plugin_versions(study),
     }
     if study.budget.checkpoint_every is not None:
         protocol["resets_at_checkpoints"] = "all environments of a run, seeded from its seed and the steps so far"
     plain: dict[str, Any] = json.loads(canonical_json(protocol))
     return plain
+
+
+def _plugin_versions(study: Study) -> dict[str, str]:
+    plugins = (get_algorithm(algorithm).plugin for algorithm in study.algorithms)
+    return {plugin.distribution: plugin.version for plugin in plugins if plugin is not None}
 
 
 def _by_pair(study: Study, attribute: str) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from typing_extensions import Unpack
 
-from sb3_ppo_variants.registry import ALGORITHMS, get_algorithm
+from sb3_ppo_variants.registry import algorithms, get_algorithm
 from sb3_ppo_variants.tuning_space import TuningSpace
 
 from .scales import Scale, scale_of
@@ -186,7 +186,7 @@ def _changed(study: Study, choices: StudyChoices) -> Study:
     instead = {name: choices.get(name) for name in ("algorithms", "seed", "sampler", "pruner")}
     content |= {name: value for name, value in instead.items() if value is not None}
     if content["algorithms"] == ["all"]:
-        content["algorithms"] = list(ALGORITHMS)
+        content["algorithms"] = list(algorithms())
     environments = choices.get("environments")
     if environments is not None:
         unknown = [env_id for env_id in environments if env_id not in study.environments]
