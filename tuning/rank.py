@@ -1,5 +1,8 @@
 """``ppo-variants rank``: tune, re-train on held-out seeds, rank, write. Resumes by being run again."""
 
+import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +17,7 @@ from .ranking.results import Ranking
 from .report.page import write_report
 from .report.progress import Progress
 from .report.table import show
+from .runs.cell import Cell, CellResult, run_cell
 from .runs.executor import CellExecutor
 from .runs.store import CellStore, FolderLock
 from .runs.workers import default_workers, open_executor
@@ -49,6 +53,7 @@ def rank(
     study = load_study(name_or_path, **choices)
     name = Path(name_or_path).stem
     folder = out or Path("runs") / name
+    checkpoints = (folder / "checkpoints").resolve()
     console = console or Console()
     limits = {"time_limit": study.budget.time_limit, "memory_limit": study.budget.memory_limit}
     with open_executor(workers, dask, log=folder / "workers.log", **limits) as executor, FolderLock(folder):
@@ -61,7 +66,8 @@ def rank(
             studies = len(decisions.tracks)
             console.print(f"{name}: {studies} studies, {executor.where}, results in {folder}", highlight=False)
             console.print(f"{name}: {estimate(study, cores)}", highlight=False)
-            _run(decisions, folder, executor, console)
+            _run(decisions, folder, executor, console, run_cell if dask else partial(run_cell, checkpoints=checkpoints))
+            shutil.rmtree(checkpoints, ignore_errors=True)  # of runs that were stopped at a limit
         ranking = make_ranking(decisions, protocol, study.seed)
         write_results(folder, ranking, decisions.tracks)
         report = write_report(folder)
@@ -70,11 +76,17 @@ def rank(
     return ranking
 
 
-def _run(decisions: Decisions, folder: Path, executor: CellExecutor, console: Console) -> None:
+def _run(
+    decisions: Decisions,
+    folder: Path,
+    executor: CellExecutor,
+    console: Console,
+    run: Callable[[Cell], CellResult],
+) -> None:
     progress = Progress(decisions, console)
     store = CellStore(folder / "cells", progress.note)
     with progress.live():
-        Coordinator(decisions, store, executor, progress).run()
+        Coordinator(decisions, store, executor, progress, run=run).run()
 
 
 def preview(

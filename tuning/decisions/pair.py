@@ -61,4 +61,5 @@ class Pair:
             seed=seed.training,
             steps=self.steps,
             evaluation=evaluation,
+            checkpoint_every=self.study.budget.checkpoint_every,
         )

@@ -4,24 +4,36 @@ import hashlib
 import json
 import math
 import platform
+import shutil
 import sys
 import time
 import traceback
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
+from sb3_ppo_variants.entries.entry import Entry
 from sb3_ppo_variants.evaluation import evaluate_policy
-from sb3_ppo_variants.experiment import Experiment
 from sb3_ppo_variants.registry import get_algorithm
+from sb3_ppo_variants.resume import ResumableCheckpoint, has_checkpoint, resumable
 
 CELL_SCHEMA = 2
 """Raised whenever the same cell would give another result: old files are then not taken for new ones."""
@@ -57,6 +69,8 @@ class Cell(_Record):
     :param seed: of the training environments, the network and the action noise
     :param steps: environment steps that training may take
     :param evaluation: how the run is scored
+    :param checkpoint_every: environment steps between checkpoints, at which the environments are reset, whether the
+        run is interrupted there or not; None: no checkpoints
     """
 
     algorithm: str
@@ -65,6 +79,13 @@ class Cell(_Record):
     seed: int = Field(ge=0)
     steps: int = Field(ge=1)
     evaluation: Evaluation
+    checkpoint_every: int | None = Field(default=None, ge=1)
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_asked_for(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Cells without checkpoints keep the keys and files that they had before there were any
+        content: dict[str, Any] = serialise(self)
+        return {name: value for name, value in content.items() if name != "checkpoint_every" or value is not None}
 
     @field_validator("entry")
     @classmethod
@@ -153,7 +174,7 @@ def failed_result(reason: str, *, seconds: float = 0.0) -> CellResult:
     return CellResult(status="failed", reason=" ".join(reason.split()), seconds=seconds, versions=package_versions())
 
 
-def run_cell(cell: Cell) -> CellResult:
+def run_cell(cell: Cell, *, checkpoints: Path | None = None) -> CellResult:
     """Train and evaluate ``cell``; never raises for what goes wrong inside the run.
 
     A pure function of the cell, times aside: it can run in any process on any machine with the same
@@ -161,25 +182,38 @@ def run_cell(cell: Cell) -> CellResult:
     traceback goes to standard error.
 
     :param cell: what to run
+    :param checkpoints: folder of all cells' checkpoints, where a killed one finds its own; None: nowhere
     """
     torch.set_num_threads(1)
     started = time.perf_counter()
     try:
-        return _train_and_evaluate(cell)
+        with TemporaryDirectory() as temporary:
+            folder = (checkpoints or Path(temporary)) / cell.key
+            result = _train_and_evaluate(cell, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        return result
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         return failed_result(f"{type(error).__name__}: {error}", seconds=time.perf_counter() - started)
 
 
-def _train_and_evaluate(cell: Cell) -> CellResult:
-    experiment = Experiment(cell.algorithm, cell.environment, cell.entry)
-    training_env = experiment.make_env(seed=cell.seed)
-    evaluation_env = experiment.make_env(seed=cell.evaluation.seed, n_envs=cell.evaluation.episodes, training=False)
+def _train_and_evaluate(cell: Cell, checkpoints: Path) -> CellResult:
+    algorithm: Any = get_algorithm(cell.algorithm).cls
+    if cell.checkpoint_every is not None:
+        algorithm = resumable(algorithm)
+    entry = Entry(algorithm, cell.environment, cell.entry, name=cell.algorithm)
+    training_env = entry.make_env(seed=cell.seed)
+    evaluation_env = entry.make_env(seed=cell.evaluation.seed, n_envs=cell.evaluation.episodes, training=False)
     try:
-        model = experiment.make_model(training_env, seed=cell.seed, device="cpu", verbose=0, **_engine(cell))
+        model = _resumed(algorithm, training_env, checkpoints) or entry.make_model(
+            training_env, seed=cell.seed, device="cpu", verbose=0, **_engine(cell)
+        )
         steps = whole_rollouts(cell.steps, model)
         curve = LearningCurve(evaluation_env, cell.evaluation, steps)
-        model.learn(steps, callback=curve)
+        callbacks: list[BaseCallback] = [curve]
+        if cell.checkpoint_every is not None:
+            callbacks.append(ResumableCheckpoint(checkpoints, cell.checkpoint_every))
+        model.learn(steps, callback=callbacks)
         curve.evaluate()
     finally:
         training_env.close()
@@ -193,6 +227,19 @@ def _train_and_evaluate(cell: Cell) -> CellResult:
         seconds=curve.points[-1].seconds,
         versions=package_versions(),
     )
+
+
+def _resumed(algorithm: Any, env: VecEnv, checkpoints: Path) -> OnPolicyAlgorithm | None:
+    """Return the model as the last checkpoint has it; None if there is none, or none is whole."""
+    if not has_checkpoint(checkpoints):
+        return None
+    try:
+        model: OnPolicyAlgorithm = algorithm.resume(checkpoints, env, device="cpu")
+    except ValueError:
+        traceback.print_exc(file=sys.stderr)
+        shutil.rmtree(checkpoints)
+        return None
+    return model
 
 
 def _engine(cell: Cell) -> dict[str, str]:
@@ -235,7 +282,6 @@ class LearningCurve(BaseCallback):
         self.steps = steps
         self.points: list[CurvePoint] = []
         self.returns: list[float] = []
-        self._started = 0.0
         self._evaluating = 0.0
 
     def evaluate(self) -> None:
@@ -243,7 +289,7 @@ class LearningCurve(BaseCallback):
 
         :raises ValueError: an episode's return is NaN or infinite
         """
-        begun = time.perf_counter()
+        begun = time.time_ns()
         sync_envs_normalization(_training_env(self.model), self.env)
         # One episode in each copy: no short episode is counted twice, and the copies step as one batch.
         self.env.seed(self.evaluation.seed)
@@ -257,12 +303,10 @@ class LearningCurve(BaseCallback):
         self.returns = [float(value) for value in returns]
         if not all(math.isfinite(value) for value in self.returns):
             raise ValueError(f"evaluation after {self.num_timesteps} steps gave non-finite returns: {self.returns}")
-        seconds = begun - self._started - self._evaluating
+        # The model's clock counts what a run took before it was resumed
+        seconds = (begun - self.model.start_time) / 1e9 - self._evaluating
         self.points.append(CurvePoint(steps=self.model.num_timesteps, seconds=seconds, score=fmean(self.returns)))
-        self._evaluating += time.perf_counter() - begun
-
-    def _on_training_start(self) -> None:
-        self._started = time.perf_counter()
+        self._evaluating += (time.time_ns() - begun) / 1e9
 
     def _on_rollout_start(self) -> None:
         # The policy has then been updated with everything collected so far.

@@ -57,6 +57,8 @@ def protocol_of(name: str, study: Study) -> dict[str, Any]:
         "cell_schema": CELL_SCHEMA,
         "versions": package_versions() | _plugin_versions(study),
     }
+    if study.budget.checkpoint_every is not None:
+        protocol["resets_at_checkpoints"] = "all environments of a run, seeded from its seed and the steps so far"
     plain: dict[str, Any] = json.loads(canonical_json(protocol))
     return plain
 

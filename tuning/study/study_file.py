@@ -7,7 +7,15 @@ from typing import Any, Literal, TypedDict
 
 import gymnasium
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 from typing_extensions import Unpack
 
 from sb3_ppo_variants.registry import algorithms, get_algorithm
@@ -44,6 +52,9 @@ class Budget(_Section):
         ranking depends on it, and does not depend on the number of workers
     :param time_limit: seconds after which a run is stopped and counts as failed
     :param memory_limit: GiB of memory above which a run's process is stopped and the run counts as failed
+    :param checkpoint_every: environment steps after which a run writes a checkpoint, from which it goes on when the
+        study was killed, and begins new episodes in its environments: many times as long as an episode, and a part of
+        what is ranked; None: a run that was killed begins anew. A Dask cluster's workers keep no checkpoints
     """
 
     trials: int = Field(ge=0, le=100_000)
@@ -53,6 +64,13 @@ class Budget(_Section):
     trials_in_flight: int = Field(default=4, ge=1, le=10_000)
     time_limit: FiniteFloat = Field(default=3600.0, gt=0)
     memory_limit: FiniteFloat = Field(default=4.0, ge=0.5)
+    checkpoint_every: int | None = Field(default=None, ge=1)
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_asked_for(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Protocols without checkpoints stay those of studies that were begun before there were any
+        content: dict[str, Any] = serialise(self)
+        return {name: value for name, value in content.items() if name != "checkpoint_every" or value is not None}
 
 
 class EvaluationBudget(_Section):
