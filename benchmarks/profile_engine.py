@@ -1,4 +1,4 @@
-"""Where the time of training with engine="numpy" goes, in microseconds per environment step.
+"""Where the time of training on arrays goes, in microseconds per environment step.
 
 A stopwatch switches at the boundaries of the parts; a tracing profiler would charge Python code several times its cost.
 The rows exclude each other and add up to the whole.
@@ -18,22 +18,24 @@ os.environ.update(one_thread())  # before NumPy and torch make their thread pool
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_ppo_variants import ClipPPO
 from sb3_ppo_variants.engines.array_statistics import ArrayStatistics
 from sb3_ppo_variants.engines.array_update import ArrayUpdate
-from sb3_ppo_variants.engines.kernels.numpy_kernels import NumpyKernels
+from sb3_ppo_variants.engines.choice import KERNELS
+from sb3_ppo_variants.engines.lean_step import DummyStep
 from sb3_ppo_variants.training import logs
 
 PARTS: dict[str, list[tuple[Any, str]]] = {
-    "environment and VecEnv": [(DummyVecEnv, "step_async"), (DummyVecEnv, "step_wait")],
-    "rollout: policy": [(NumpyKernels, "act"), (NumpyKernels, "values")],
+    "environment and VecEnv": [(DummyStep, "__call__")],
+    "rollout: policy": [(kernels, method) for kernels in KERNELS.values() for method in ("act", "values")],
     "rollout: callbacks": [(BaseCallback, "update_locals"), (BaseCallback, "on_step")],
     "rollout: the rest": [(ClipPPO, "collect_rollouts")],
-    "update: forward": [(ArrayUpdate, "evaluate")],
-    "update: slopes and backward": [(ArrayUpdate, "step")],
-    "update: Adam": [(NumpyKernels, "step")],
+    "update: networks forward": [(kernels, "evaluate") for kernels in KERNELS.values()],
+    "update: networks backward": [(kernels, "backward") for kernels in KERNELS.values()],
+    "update: Adam": [(kernels, "step") for kernels in KERNELS.values()],
+    "update: minibatches": [(ArrayUpdate, "evaluate")],
+    "update: slopes": [(ArrayUpdate, "step")],
     "update: statistics, logs": [
         (ArrayUpdate, "measure"),
         (ArrayStatistics, "_reduce"),
@@ -81,6 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--updates", type=positive, default=3, help="rollouts and updates that are timed (3)")
     parser.add_argument("--n-steps", type=positive, default=2048, help="steps of a rollout in each environment (2048)")
+    parser.add_argument("--engine", choices=KERNELS, default="compiled", help="(compiled)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     stopwatch = Stopwatch()
@@ -98,7 +101,7 @@ def main() -> None:
 def _profile(stopwatch: Stopwatch, env_id: str, n_envs: int, options: argparse.Namespace) -> dict[str, float]:
     """Return microseconds per environment step and part, after one rollout and update to warm up."""
     env = make_vec_env(env_id, n_envs=n_envs, seed=0)
-    model = ClipPPO("MlpPolicy", env, n_steps=options.n_steps, seed=0, device="cpu", engine="numpy")
+    model = ClipPPO("MlpPolicy", env, n_steps=options.n_steps, seed=0, device="cpu", engine=options.engine)
     model.learn(1, reset_num_timesteps=False)
     steps = options.updates * options.n_steps * n_envs
     stopwatch.switch(REST)

@@ -31,9 +31,10 @@ SIDES = {
     "sbx": "SBX PPO",
     "torch": "ClipPPO, torch",
     "numpy": "ClipPPO, NumPy",
+    "compiled": "ClipPPO, compiled",
 }
 BASES = ("sb3", "sbx")
-OURS = ("torch", "numpy")
+OURS = ("torch", "numpy", "compiled")
 
 
 @dataclass(frozen=True)

@@ -303,8 +303,6 @@ static void pack(Index rows, Index columns, const float *weight, float *panels) 
     }
 }
 
-/* to = from^T, of shape (columns, rows). transpose_blocks: as many columns as can be done in blocks; returns how many
- */
 #if defined(INSTRUCTIONS_AVX2) || defined(INSTRUCTIONS_AVX512)
 static inline void transpose_8x8(const float *from, Index from_row, float *to, Index to_row) {
     __m256 pairs[8], fours[8];
@@ -324,32 +322,25 @@ static inline void transpose_8x8(const float *from, Index from_row, float *to, I
         _mm256_storeu_ps(to + (i + 4) * to_row, _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x31));
     }
 }
-static inline Index transpose_blocks(Index rows, Index columns, const float *from, Index from_row, float *to,
-                                     Index to_row) {
-    if (rows % 8 != 0) return 0;
+#endif
+
+/* to = from^T, of shape (columns, rows) */
+static void transpose(Index rows, Index columns, const float *from, Index from_row, float *to, Index to_row) {
     Index j = 0;
-    for (; j + 8 <= columns; j += 8)
+#if defined(INSTRUCTIONS_AVX2) || defined(INSTRUCTIONS_AVX512)
+    for (; rows % 8 == 0 && j + 8 <= columns; j += 8)
         for (Index i = 0; i < rows; i += 8)
             transpose_8x8(from + i * from_row + j, from_row, to + j * to_row + i, to_row);
-    return j;
-}
-#else
-static inline Index transpose_blocks(Index rows, Index columns, const float *from, Index from_row, float *to,
-                                     Index to_row) {
-    (void)rows, (void)columns, (void)from, (void)from_row, (void)to, (void)to_row;
-    return 0;
-}
 #endif
-static void transpose(Index rows, Index columns, const float *from, Index from_row, float *to, Index to_row) {
-    for (Index j = transpose_blocks(rows, columns, from, from_row, to, to_row); j < columns; j++)
+    for (; j < columns; j++)
         for (Index i = 0; i < rows; i++) to[j * to_row + i] = from[i * from_row + j];
 }
 
-/* Panels of b and W^T, with W of shape (rows, columns): what multiplies x from the right */
+/* Panels of b and W^T, with W of shape (rows, columns): what multiplies x from the right. The last panel's padding is
+ * zero from the beginning and stays so. */
 static void pack_transposed(Index rows, Index columns, const float *weight, const float *bias, float *panels) {
     for (Index first = 0; first < rows; first += PANEL, panels += (columns + 1) * PANEL) {
         const Index count = smaller(rows - first, PANEL);
-        if (count < PANEL) memset(panels, 0, (size_t)((columns + 1) * PANEL) * sizeof(float));
         memcpy(panels, bias + first, (size_t)count * sizeof(float));
         transpose(count, columns, weight + first * columns, columns, panels + PANEL, PANEL);
     }
@@ -502,7 +493,7 @@ static void chunk_backward(Network *network, Index first, Index count) {
 
 static const float LOG_SQRT_2PI = 0.918938533204672742f;
 
-typedef struct {
+typedef struct { /* of WIDTH samples: the quantities, or the slopes of the loss by them */
     Vector log_prob, entropy, kl;
 } Figures;
 
@@ -513,10 +504,6 @@ typedef struct {                                     /* WIDTH rows of matrices *
     const float *actions;                            /* (n, D) */
     const float *old_std;
 } Block;
-
-typedef struct {
-    Vector log_prob, entropy, kl;
-} BlockSlopes;
 
 /* log p_k = z_k - max z - log sum_k e^(z_k - max z), in place; and p_k */
 static inline void log_softmax(Index choices, Vector *z, Vector *probs) {
@@ -558,7 +545,7 @@ static Figures categorical_forward(const Head *head, const Block *block, Vector 
 }
 
 /* d log pi(a) / dz_k = [a = k] - p_k, dH / dz_k = -p_k (log p_k + H), d KL / dz_k = p_k - p_old,k */
-static void categorical_backward(const Head *head, const Vector *kept, BlockSlopes slopes, int knows_old,
+static void categorical_backward(const Head *head, const Vector *kept, Figures slopes, int knows_old,
                                  Vector *gradient) {
     const Index outputs = head->outputs;
     const Vector *log_probs = kept, *probs = kept + outputs, *old_probs = kept + 2 * outputs;
@@ -620,8 +607,7 @@ static Figures bernoulli_forward(const Head *head, const Block *block, Vector *k
 }
 
 /* d log pi(a) / dz = a - p, dH / dz = -z p (1 - p), d KL / dz = p - p_old */
-static void bernoulli_backward(const Head *head, const Vector *kept, BlockSlopes slopes, int knows_old,
-                               Vector *gradient) {
+static void bernoulli_backward(const Head *head, const Vector *kept, Figures slopes, int knows_old, Vector *gradient) {
     const Index outputs = head->outputs;
     const Vector *logits = kept, *probs = kept + outputs, *old_probs = kept + 2 * outputs;
     const Vector *actions = kept + 3 * outputs;
@@ -676,7 +662,7 @@ static Figures gaussian_forward(const Head *head, const float *log_std, const Bl
 
 /* d log pi / d mu = y / sigma, d log pi / d log sigma = y^2 - 1; dH / d log sigma = 1;
  * d KL / d mu = m / sigma, d KL / d log sigma = 1 - s^2 - m^2. The gradient by log sigma is added to `log_std`. */
-static void gaussian_backward(const Head *head, const Vector *kept, BlockSlopes slopes, int knows_old, Vector *gradient,
+static void gaussian_backward(const Head *head, const Vector *kept, Figures slopes, int knows_old, Vector *gradient,
                               float *log_std) {
     const Index outputs = head->outputs;
     const Vector *y = kept, *m = kept + outputs, *inverse_std = kept + 2 * outputs;
@@ -750,8 +736,8 @@ static void head_backward(Policy *policy, const Slopes *slopes, Index first, Ind
     memset(out, 0, (size_t)(rows * stride) * sizeof(float));
     for (Index row = first; row < first + rows; row += WIDTH, out += WIDTH * stride) {
         const Index count = smaller(first + rows - row, WIDTH);
-        const BlockSlopes of_block = {slopes_of(slopes->log_probs, row, count),
-                                      slopes_of(slopes->entropies, row, count), slopes_of(slopes->kls, row, count)};
+        const Figures of_block = {slopes_of(slopes->log_probs, row, count), slopes_of(slopes->entropies, row, count),
+                                  slopes_of(slopes->kls, row, count)};
         const Vector *kept = kept_columns(head, row);
         if (head->kind == CATEGORICAL) categorical_backward(head, kept, of_block, knows_old, gradient);
         if (head->kind == BERNOULLI) bernoulli_backward(head, kept, of_block, knows_old, gradient);

@@ -117,13 +117,13 @@ class Episodes(BaseCallback):
 
 
 @pytest.mark.parametrize(("env_id", "followed"), [("CartPole-v1", 50), ("Pendulum-v1", 10)])
-def test_twenty_rollouts_follow_sb3_until_rounding_flips_an_action(env_id: str, followed: int, engine: str) -> None:
+def test_ten_rollouts_follow_sb3_until_rounding_flips_an_action(env_id: str, followed: int, engine: str) -> None:
     """CartPole's actions are discrete: equal for long. Pendulum's drift apart bit by bit, and its motion is chaotic."""
     curves = []
     for cls, chosen in ((PPO, {}), (ClipPPO, {"engine": engine})):
         recorder = Episodes()
-        model = make(cls, env_id, n_epochs=5, **SETTINGS[env_id], **chosen).learn(20 * 256, callback=recorder)
-        assert model.num_timesteps == 20 * 256
+        model = make(cls, env_id, n_epochs=5, **SETTINGS[env_id], **chosen).learn(10 * 256, callback=recorder)
+        assert model.num_timesteps == 10 * 256
         curves.append(np.array(recorder.episodes))
     sb3, ours = curves
     assert len(sb3) > followed

@@ -417,6 +417,18 @@ def plain(observations: Any = VECTOR) -> VecEnv:
     return DummyVecEnv([lambda: SpaceEnv(observations, BOX)] * 2)
 
 
+class Watched(DummyVecEnv):
+    """Has something of its own between the steps."""
+
+    @property
+    def envs(self) -> list[gym.Env]:
+        return self.watched[::-1]
+
+    @envs.setter
+    def envs(self, envs: list[gym.Env]) -> None:
+        self.watched = envs
+
+
 class Aside(DummyVecEnv):
     """Changes what is returned in a helper."""
 
@@ -450,6 +462,7 @@ def test_steps_that_are_not_sb3s_stay_what_they_are(make: Callable[[], VecEnv]) 
         lambda: VecMonitor(plain()),
         lambda: VecNormalize(VecMonitor(plain())),
         lambda: VecNormalize(VecNormalize(plain())),
+        lambda: Watched([lambda: SpaceEnv(VECTOR, BOX)] * 2),
         lambda: Aside([lambda: SpaceEnv(VECTOR, BOX)] * 2),
     ],
 )

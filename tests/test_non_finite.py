@@ -301,3 +301,21 @@ def test_the_error_is_an_arithmetic_error_with_its_parts() -> None:
     assert isinstance(error, ArithmeticError)
     assert (error.tensor, error.where) == ("gradient", "in the update after 64 timesteps")
     assert "Usual cause" in str(error)
+
+
+@pytest.mark.parametrize("own_critic", [{}, {"critic_epochs": 1}], ids=["with the actor", "on its own"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_value_loss_that_overflows_is_reported_by_every_engine(engine: str, own_critic: dict[str, Any]) -> None:
+    """Its gradient is finite, and clipped to nothing: the critic would learn no more, without a word."""
+
+    class Huge(SpaceEnv):
+        def step(self, action: Any) -> Any:
+            observation, _, *rest = super().step(action)
+            return observation, 1e20, *rest
+
+    env = make_vec_env(lambda: Huge(VECTOR, BOX), seed=0)
+    model = ClipPPO("MlpPolicy", env, engine=engine, **(SMALL | own_critic))
+    before = [parameter.detach().clone() for parameter in model.policy.value_net.parameters()]
+    with pytest.raises(NonFiniteUpdateError, match="loss"):
+        model.learn(N_STEPS)
+    assert all(th.equal(a, b) for a, b in zip(before, model.policy.value_net.parameters(), strict=True))

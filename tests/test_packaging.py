@@ -37,7 +37,7 @@ EXTRAS = {"tuning", "zoo", "dask", "mujoco", "box2d", "test", "all"}
 
 
 def run(*command: object, cwd: Path, **extra_env: str) -> str:
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV", "SB3_PPO_VARIANTS_KERNELS")}
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,

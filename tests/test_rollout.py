@@ -13,6 +13,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
+from helpers import ARRAY_ENGINES
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -97,7 +98,8 @@ class Watching(BaseCallback):
         self._keep()
 
     def _keep(self) -> None:
-        self.seen.append({name: _described(value) for name, value in self.locals.items()})
+        ours = ("self", "env", "callback", "rollout_buffer")
+        self.seen.append({name: _described(value) for name, value in self.locals.items() if name not in ours})
 
 
 def _described(value: Any) -> Any:
@@ -111,22 +113,23 @@ def collect(
     engine: str,
     make: Callable[[], VecEnv],
     callback: BaseCallback,
+    *,
     prepare: Callable[[ClipPPO], Any] = lambda model: None,
     cls: type[ClipPPO] = ClipPPO,
-    **arguments: Any,
+    make_buffer: Callable[[], RolloutBuffer] | None = None,
+    n_rollout_steps: int = N_STEPS,
 ) -> dict[str, Any]:
     """Collect two rollouts; return all that they leave."""
     model = cls("MlpPolicy", make(), n_steps=N_STEPS, batch_size=N_STEPS, seed=3, device="cpu", engine=engine)
     _, callbacks = model._setup_learn(10_000, callback)
     prepare(model)
-    arguments = {"rollout_buffer": model.rollout_buffer, "n_rollout_steps": N_STEPS} | arguments
+    buffer = model.rollout_buffer if make_buffer is None else make_buffer()
     results: list[Any] = []
     for _ in range(2):
         try:
-            results.append(model.collect_rollouts(model.env, callbacks, **arguments))
+            results.append(model.collect_rollouts(model.env, callbacks, buffer, n_rollout_steps))
         except Exception as error:
             results.append((type(error), str(error)))
-    buffer = arguments["rollout_buffer"]
     return {
         "results": results,
         "buffer": {name: getattr(buffer, name) for name in BUFFER},
@@ -138,20 +141,19 @@ def collect(
     }
 
 
-def assert_equal_rollouts(make: Callable[[], VecEnv], interfere: Any = None, **arguments: Any) -> dict[str, Any]:
-    callbacks = [Watching() if interfere is None else Watching(interfere) for _ in range(2)]
-    torch, numpy = (
-        collect(engine, make, callback, **arguments)
-        for engine, callback in zip(("torch", "numpy"), callbacks, strict=True)
-    )
-    assert_alike(numpy, torch)
-    seen_with_torch, seen_with_numpy = (callback.seen for callback in callbacks)
-    assert len(seen_with_torch) == len(seen_with_numpy)
-    for theirs, ours in zip(seen_with_torch, seen_with_numpy, strict=True):
-        for name in ("self", "env", "callback", "rollout_buffer"):
-            theirs.pop(name), ours.pop(name)
-        assert_alike({name: ours[name] for name in theirs}, theirs)
-    return torch
+def assert_equal_rollouts(
+    make: Callable[[], VecEnv], watching: Callable[[], Watching] = Watching, **arguments: Any
+) -> dict[str, Any]:
+    """Collect with SB3's loop and with every array engine; return what SB3's leaves."""
+    callback = watching()
+    expected = collect("torch", make, callback, **arguments)
+    for engine in ARRAY_ENGINES:
+        other = watching()
+        assert_alike(collect(engine, make, other, **arguments), expected)
+        assert len(other.seen) == len(callback.seen)
+        for ours, theirs in zip(other.seen, callback.seen, strict=True):
+            assert_alike({name: ours[name] for name in theirs}, theirs)
+    return expected
 
 
 def assert_alike(ours: Any, theirs: Any) -> None:
@@ -265,8 +267,11 @@ def test_what_sb3_refuses_is_refused_with_its_error(distort: Callable[..., Resul
     assert isinstance(outcome["results"][0], tuple), "nothing was refused"
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.uint8, np.int16, np.int64])
-@pytest.mark.parametrize("shape", [(3,), (2, 3), (4, 1, 2)])
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [(dtype, (2, 3)) for dtype in (np.float32, np.float64, np.float16, np.uint8, np.int16, np.int64)]
+    + [(np.float64, (1,)), (np.float32, (4, 1, 2))],
+)
 def test_observations_of_every_type_are_stored_as_with_sb3(dtype: Any, shape: tuple[int, ...]) -> None:
     assert_equal_rollouts(lambda: Batched(observations=spaces.Box(0, 40, shape, dtype)))
 
@@ -349,7 +354,7 @@ def _move_in_the_buffer(model: Any, seen: dict[str, Any]) -> None:
     ],
 )
 def test_a_callback_that_interferes_changes_what_it_changes_with_sb3(interfere: Callable[..., Any]) -> None:
-    assert_equal_rollouts(Batched, interfere)
+    assert_equal_rollouts(Batched, lambda: Watching(interfere))
 
 
 class AtTheStart(Watching):
@@ -362,9 +367,8 @@ class AtTheStart(Watching):
 
 
 def test_a_callback_at_the_start_acts_on_the_first_step() -> None:
-    torch, numpy = (collect(engine, Batched, AtTheStart()) for engine in ("torch", "numpy"))
-    assert_alike(numpy, torch)
-    assert (torch["buffer"]["observations"][0] == 0.5).all()
+    outcome = assert_equal_rollouts(Batched, AtTheStart)
+    assert (outcome["buffer"]["observations"][0] == 0.5).all()
 
 
 def other_buffer(cls: type[RolloutBuffer] = RolloutBuffer, n_envs: int = 3, size: int = N_STEPS) -> RolloutBuffer:
@@ -382,22 +386,16 @@ class Doubling(RolloutBuffer):
 @pytest.mark.parametrize("n_rollout_steps", [N_STEPS - 5, N_STEPS, N_STEPS + 1, 0])
 @pytest.mark.parametrize("n_envs", [1, 2, 3])
 def test_a_buffer_of_another_size_is_filled_or_refused_as_with_sb3(n_rollout_steps: int, n_envs: int) -> None:
-    outcomes = [
-        collect(
-            engine, Batched, Watching(), rollout_buffer=other_buffer(n_envs=n_envs), n_rollout_steps=n_rollout_steps
-        )
-        for engine in ("torch", "numpy")
-    ]
-    assert_alike(outcomes[1], outcomes[0])
+    def buffer() -> RolloutBuffer:
+        return other_buffer(n_envs=n_envs)
+
+    assert_equal_rollouts(Batched, make_buffer=buffer, n_rollout_steps=n_rollout_steps)
 
 
 def test_a_buffer_of_another_class_stores_in_its_own_way() -> None:
-    outcomes = [
-        collect(engine, Batched, Watching(), rollout_buffer=other_buffer(Doubling)) for engine in ("torch", "numpy")
-    ]
-    assert_alike(outcomes[1], outcomes[0])
-    plain = collect("numpy", Batched, Watching(), rollout_buffer=other_buffer())
-    assert not np.allclose(plain["buffer"]["rewards"], outcomes[1]["buffer"]["rewards"])
+    outcome = assert_equal_rollouts(Batched, make_buffer=lambda: other_buffer(Doubling))
+    plain = collect("torch", Batched, Watching(), make_buffer=other_buffer)
+    np.testing.assert_array_equal(outcome["buffer"]["rewards"], 2 * plain["buffer"]["rewards"])
 
 
 def test_without_a_first_observation_the_error_is_sb3s() -> None:
@@ -444,7 +442,7 @@ def test_environments_that_speak_in_lists_and_end_by_a_time_limit_are_bootstrapp
 
 def test_a_buffer_that_is_not_full_is_not_learned_from() -> None:
     """SB3 asserts it where it reads the buffer."""
-    for engine in ("torch", "numpy"):
+    for engine in ("torch", *ARRAY_ENGINES):
         model = ClipPPO(
             "MlpPolicy", Batched(), n_steps=N_STEPS, batch_size=N_STEPS, seed=3, device="cpu", engine=engine
         )

@@ -166,7 +166,8 @@ def test_the_log_keys_are_sb3s_and_the_packages_own_beside(cls: type[PPO]) -> No
     ours = cls("MlpPolicy", make_env(), clip_range_vf=0.2, **SMALL).learn(32).logger.name_to_value
     theirs = PPO("MlpPolicy", make_env(), clip_range_vf=0.2, **SMALL).learn(32).logger.name_to_value
     assert theirs.keys() <= ours.keys()
-    added = {"kl", "effective_sample_size", "ratio_q05", "ratio_q95", "zero_gradient_fraction", "epochs"}
+    passes = {"epochs", "actor_epochs", "critic_epochs"}
+    added = {"kl", "effective_sample_size", "ratio_q05", "ratio_q95", "zero_gradient_fraction", *passes}
     added |= {"step_fraction", "backtracks"} if cls is TrustRegionPPO else set()
     added |= {"stop_epoch", "stop_reason"} & {key.removeprefix("train/") for key in ours}
     assert ours.keys() - theirs.keys() == {f"train/{name}" for name in added}

@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorObservationWrapper
+from gymnasium.vector import (
+    AsyncVectorEnv,
+    AutoresetMode,
+    SyncVectorEnv,
+    VectorEnv,
+    VectorObservationWrapper,
+    VectorWrapper,
+)
 from gymnasium.wrappers import ClipReward, TimeLimit
-from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from helpers import differing, tensors_of
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
@@ -383,7 +389,7 @@ def test_masks_of_the_vector_environment_itself() -> None:
         def action_masks(self) -> Any:
             return np.arange(2) != self.clocks[:, 1:] % 2
 
-    env = GymVectorEnv(RecordEpisodeStatistics(Open("masked")))
+    env = GymVectorEnv(VectorWrapper(Open("masked")))
     env.reset()
     np.testing.assert_array_equal(env.env_method("action_masks", indices=[2, 0]), [[False, True], [False, True]])
     MaskableClipPPO("MlpPolicy", env, n_steps=8, batch_size=8, device="cpu").learn(24)
@@ -549,6 +555,8 @@ def test_an_entry_with_vec_env_has_the_same_environments(arguments: dict[str, An
     ours = entry({"gymnasium": arguments}, "Pendulum-v1", **more).make_env(seed=3)
     theirs = entry(None, "Pendulum-v1", **more).make_env(seed=3)
     assert isinstance(ours.unwrapped, GymVectorEnv)
+    mode = AutoresetMode.DISABLED if arguments else AutoresetMode.NEXT_STEP
+    assert ours.unwrapped.env.metadata["autoreset_mode"] is mode
     assert assert_same_steps(ours, theirs, 30)
 
 
@@ -567,6 +575,11 @@ def test_the_kind_of_vector_environment_is_gymnasiums_unless_given(vec_env: Any,
     assert type(env.env.unwrapped) is kind
     assert env.num_envs == 3
     env.close()
+
+
+def test_wrappers_of_an_entry_are_kept_where_the_environment_has_its_own_vectors() -> None:
+    env = entry("gymnasium", env_wrapper="gymnasium.wrappers.TimeAwareObservation").make_env()
+    assert env.observation_space.shape == (5,)
 
 
 def test_env_kwargs_reach_the_environments_own_vectors() -> None:

@@ -25,6 +25,7 @@ from sb3_ppo_variants.update_parts.snapshot import PolicySnapshot
 from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement
 
 _GATHERED = 1024  # samples that are gathered for minibatches at a time
+_SUSPICIOUS = 1e36  # squared norm of a gradient from which a loss may have overflowed in float32
 _PIECE = 256  # samples per forward pass over the whole rollout: bounds memory
 
 
@@ -140,7 +141,7 @@ class ArrayUpdate(Update):
                 kl=None if by_kl is None else by_kl * -scale,
             )
         squared_norm = self._kernels.backward(value_slope, slopes)
-        if not math.isfinite(squared_norm):
+        if not squared_norm < _SUSPICIOUS:
             self._raise_if_non_finite()
         settings = model.policy.optimizer.param_groups[0]
         gradient_scale = _gradient_scale(squared_norm, model.max_grad_norm)
@@ -158,8 +159,10 @@ class ArrayUpdate(Update):
             values[rows] = self._kernels.evaluate_critic(observations)
             slope = self._slopes.value(values[rows], old_values[rows], returns[rows], self._clip_range_vf)
             squared_norm = self._kernels.backward(slope / len(slope), None)
-            if not math.isfinite(squared_norm):
-                self._raise_if_bad(("value", values[rows]), ("gradient", self._kernels.critic_group.gradients))
+            if not squared_norm < _SUSPICIOUS:
+                loss = self._value_loss(values[rows], old_values[rows], returns[rows])
+                gradients = self._kernels.critic_group.gradients
+                self._raise_if_bad(("value", values[rows]), ("loss", loss), ("gradient", gradients))
             gradient_scale = _gradient_scale(squared_norm, settings.max_grad_norm)
             self._kernels.step(settings.optimizer.param_groups[0], gradient_scale, actor=False)
         return self._critic_loss(values, old_values, returns, batch_size)
@@ -170,13 +173,18 @@ class ArrayUpdate(Update):
         total = 0.0
         for rows, minibatches in ((slice(0, full), full // batch_size), (slice(full, len(values)), 1)):
             if rows.start < rows.stop:
-                columns = (th.from_numpy(column[rows]) for column in (returns, old_values, values))
-                batch = CriticBatch(
-                    **dict(zip(("returns", "old_values", "values"), columns, strict=True)),
-                    clip_range_vf=self._clip_range_vf,
-                )
-                total += minibatches * float(self._model._value_loss(batch))
+                total += minibatches * float(self._value_loss(values[rows], old_values[rows], returns[rows]))
         return total / math.ceil(len(values) / batch_size)
+
+    def _value_loss(self, values: FloatArray, old_values: FloatArray, returns: FloatArray) -> FloatArray:
+        """Return the critic's loss on some samples, by the torch hook."""
+        batch = CriticBatch(
+            returns=th.from_numpy(returns),
+            old_values=th.from_numpy(old_values),
+            values=th.from_numpy(values),
+            clip_range_vf=self._clip_range_vf,
+        )
+        return self._model._value_loss(batch).detach().numpy()
 
     def values(self) -> FloatArray:  # noqa: D102
         pieces = (rows_of_numbers(self._observations[rows], self._kernels.dtype) for rows in self._pieces())
@@ -267,10 +275,14 @@ class ArrayUpdate(Update):
 
     def _raise_if_non_finite(self) -> None:
         """Name what is not finite; a gradient norm that alone overflows has been clipped to zero and is harmless."""
+        values, samples = self._record.values[self._rows], self._samples
+        losses = [self._batch.ratio]
+        if self._with_critic:
+            losses.append(self._value_loss(values, samples.old_values, samples.returns))
         self._raise_if_bad(
             ("log-prob", self._batch.log_ratio),
-            ("value", self._record.values[self._rows]),
-            ("loss", self._batch.ratio),
+            ("value", values),
+            *(("loss", loss) for loss in losses),
             ("gradient", self._kernels.actor_group.gradients),
             ("gradient", self._kernels.critic_group.gradients),
         )

@@ -8,19 +8,21 @@ import math
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from sb3_ppo_variants.maths.arrays import FloatArray
 
-Step = Callable[[npt.NDArray[Any]], VecEnvStepReturn]
+Step = Callable[[npt.NDArray[Any]], tuple[Any, Any, Any, Any]]
 """What ``VecEnv.step`` is."""
+
+_PlainStep = tuple[npt.NDArray[Any], FloatArray, npt.NDArray[np.bool_], list[dict[str, Any]]]
+_T = TypeVar("_T")
 
 _METHODS = {
     DummyVecEnv: ("step", "step_async", "step_wait", "_save_obs", "_obs_from_buf"),
@@ -53,13 +55,13 @@ def lean_step(env: VecEnv) -> Step:
     :param env: the training environment; anything but a plain DummyVecEnv, or a VecNormalize over one, steps itself
     """
     if _is_untouched(env, DummyVecEnv) and _has_plain_observations(env):
-        return _DummyStep(env)
+        return DummyStep(env)
     if _is_untouched(env, VecNormalize) and _is_untouched(env.venv, DummyVecEnv) and _has_plain_observations(env.venv):
-        return _NormalizedStep(env)
+        return NormalizedStep(env, env.venv)
     return env.step
 
 
-def _is_untouched(instance: Any, cls: type) -> bool:
+def _is_untouched(instance: Any, cls: type[_T]) -> TypeGuard[_T]:
     """Tell whether an object is of exactly this type, with the methods that the type was imported with."""
     return type(instance) is cls and all(
         getattr(getattr(instance, name), "__func__", None) is method for name, method in _REPLACED[cls].items()
@@ -71,11 +73,11 @@ def _has_plain_observations(env: DummyVecEnv) -> bool:
         not isinstance(env.observation_space, (spaces.Dict, spaces.Tuple))
         and env.keys == [None]
         and set(env.buf_obs) == {None}
-        and all(type(buffer) is np.ndarray for buffer in (env.buf_obs[None], env.buf_rews, env.buf_dones))
+        and all(type(buffer) is np.ndarray for buffer in (*env.buf_obs.values(), env.buf_rews, env.buf_dones))
     )
 
 
-class _DummyStep:
+class DummyStep:
     """Steps a DummyVecEnv.
 
     :param env: one with plain observations
@@ -84,16 +86,12 @@ class _DummyStep:
     def __init__(self, env: DummyVecEnv) -> None:
         self._env = env
 
-    def __call__(self, actions: npt.NDArray[Any]) -> VecEnvStepReturn:
+    def __call__(self, actions: npt.NDArray[Any]) -> _PlainStep:
+        """Do what ``env.step(actions)`` does."""
         env = self._env
         env.actions = actions
-        envs, buf_obs, buf_rews, buf_dones, buf_infos = (
-            env.envs,
-            env.buf_obs[None],
-            env.buf_rews,
-            env.buf_dones,
-            env.buf_infos,
-        )
+        envs, buf_rews, buf_dones, buf_infos = env.envs, env.buf_rews, env.buf_dones, env.buf_infos
+        (buf_obs,) = env.buf_obs.values()
         for index in range(env.num_envs):
             # Each value reaches its buffer when it does in SB3: an environment that raises leaves the same behind
             obs, buf_rews[index], terminated, truncated, info = envs[index].step(actions[index])
@@ -147,17 +145,19 @@ def _copy_items(items: dict[Any, Any], memo: dict[int, Any]) -> None:
         items.update(pairs)
 
 
-class _NormalizedStep:
+class NormalizedStep:
     """Steps a VecNormalize over a DummyVecEnv.
 
-    :param env: one whose DummyVecEnv has plain observations
+    :param env: the VecNormalize
+    :param venv: what it wraps, with plain observations
     """
 
-    def __init__(self, env: VecNormalize) -> None:
+    def __init__(self, env: VecNormalize, venv: DummyVecEnv) -> None:
         self._env = env
-        self._step = _DummyStep(env.venv)
+        self._step = DummyStep(venv)
 
-    def __call__(self, actions: npt.NDArray[Any]) -> VecEnvStepReturn:
+    def __call__(self, actions: npt.NDArray[Any]) -> _PlainStep:
+        """Do what ``env.step(actions)`` does."""
         env = self._env
         obs, rewards, dones, infos = self._step(actions)
         env.old_obs, env.old_reward = obs, rewards
@@ -180,7 +180,8 @@ class _NormalizedStep:
         env = self._env
         if not env.norm_obs:
             return obs.copy()
-        return _clipped(obs - env.obs_rms.mean, np.sqrt(env.obs_rms.var + env.epsilon), env.clip_obs)
+        statistics: Any = env.obs_rms
+        return _clipped(obs - statistics.mean, np.sqrt(statistics.var + env.epsilon), env.clip_obs)
 
     def _normalized_rewards(self, rewards: FloatArray) -> FloatArray:
         env = self._env
@@ -194,7 +195,7 @@ def _clipped(values: FloatArray, scale: Any, bound: float) -> FloatArray:
     return np.minimum(np.maximum(scaled, -bound, out=scaled), bound, out=scaled).astype(np.float32)
 
 
-def _update(statistics: RunningMeanStd, batch: FloatArray) -> None:
+def _update(statistics: Any, batch: FloatArray) -> None:
     """Do what ``statistics.update(batch)`` does."""
     if not _are_usual(statistics, batch):
         statistics.update(batch)
@@ -216,12 +217,13 @@ def _update(statistics: RunningMeanStd, batch: FloatArray) -> None:
     statistics.mean, statistics.var, statistics.count = mean + delta, new_var, total
 
 
-def _are_usual(statistics: RunningMeanStd, batch: FloatArray) -> bool:
+def _are_usual(statistics: Any, batch: FloatArray) -> bool:
     """Tell whether NumPy would keep every figure in float64, reductions over the batch in the batch's dtype aside."""
+    if type(statistics) is not RunningMeanStd:
+        return False
     mean, var = statistics.mean, statistics.var
     return (
-        type(statistics) is RunningMeanStd
-        and batch.dtype.char in "fd"
+        batch.dtype.char in "fd"
         and mean.dtype.char == var.dtype.char == "d"
         and mean.shape == var.shape == batch.shape[1:]
     )
@@ -241,7 +243,8 @@ def _update_scalar(statistics: RunningMeanStd, batch: FloatArray) -> None:
     if not math.isfinite(new_var):
         statistics.update(batch)  # with NumPy's warnings
         return
-    statistics.mean, statistics.var, statistics.count = np.float64(new_mean), np.float64(new_var), total
+    statistics.mean, statistics.var = np.float64(new_mean), np.float64(new_var)  # type: ignore[assignment]
+    statistics.count = total
 
 
 def _moments(batch: FloatArray) -> tuple[Any, Any]:

@@ -98,18 +98,18 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     return True
 
 
-def _as_tensor(observations: Any, self: Trainable) -> th.Tensor:
+def _as_tensor(observations: Any, self: Trainable) -> Any:
     """Return the policy's input as SB3 makes it; an unusual one goes through SB3's policy first, for its checks."""
     space = self.policy.observation_space
     if isinstance(observations, np.ndarray) and observations.shape[1:] == space.shape:
         return th.from_numpy(observations)
-    tensor = obs_as_tensor(observations, self.device)
+    tensor: Any = obs_as_tensor(observations, self.device)
     with th.no_grad():
         self.policy.predict_values(tensor)
     return tensor
 
 
-def _values(kernels: Kernels, observations: th.Tensor) -> th.Tensor:
+def _values(kernels: Kernels, observations: Any) -> th.Tensor:
     """Return the critic's values in SB3's form, shape (B, 1)."""
     return th.from_numpy(kernels.values(rows_of_numbers(observations.numpy(), kernels.dtype))[:, None])
 

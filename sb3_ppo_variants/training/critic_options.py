@@ -58,11 +58,8 @@ class CriticOptions(SB3Seams):
     critic_optimizer: th.optim.Optimizer | None = None
     _truncations: tuple[Truncation, ...] = ()
 
-    def _check_critic_options(self) -> None:
-        """Refuse critic options that make no sense.
-
-        :raises ValueError: naming the option, its value and what would be right
-        """
+    def _check_options(self) -> None:
+        super()._check_options()
         check_choice("stop_critic", self.stop_critic, (True, False))
         check_choice("critic_first", self.critic_first, (True, False))
         check_choice("recompute_advantages", self.recompute_advantages, ("never", "epoch"))
@@ -85,8 +82,17 @@ class CriticOptions(SB3Seams):
             check_number("critic_learning_rate", self.critic_learning_rate, at_least=0)
 
     def _setup_model(self) -> None:
-        self._check_critic_options()
         super()._setup_model()
+        self.critic_optimizer = None
+        self._prepare_critic()
+
+    def _prepare_critic(self) -> None:
+        """Check that the critic can be trained as the options say, and make its optimizer where it has none yet.
+
+        :raises ValueError: if actor and critic share parameters, or the buffer's returns cannot be computed again
+        """
+        if self.critic_epochs is None:
+            self.critic_optimizer = None
         buffer = type(self.rollout_buffer)
         other_gae = self.critic_gae_lambda is not None or self.recompute_advantages != "never"
         if other_gae and buffer.compute_returns_and_advantage is not RolloutBuffer.compute_returns_and_advantage:
@@ -96,7 +102,7 @@ class CriticOptions(SB3Seams):
             )
         if not self.stop_critic or self.critic_epochs is not None:
             critic = self._critic_parameters()
-            if self.critic_epochs is not None:
+            if self.critic_epochs is not None and self.critic_optimizer is None:
                 optimizer_class: Any = self.policy.optimizer_class
                 self.critic_optimizer = optimizer_class(critic, lr=self.lr_schedule(1), **self.policy.optimizer_kwargs)
 

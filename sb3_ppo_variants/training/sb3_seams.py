@@ -3,6 +3,7 @@
 import io
 import pathlib
 from abc import abstractmethod
+from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,16 +16,20 @@ from stable_baselines3.common.vec_env import VecEnv
 from typing_extensions import Self
 
 from sb3_ppo_variants.engines.engine import Engine, Update
+from sb3_ppo_variants.entries.constructors import constructor_parameters
 from sb3_ppo_variants.entries.entry import model_from_zoo
 from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
+from sb3_ppo_variants.resume.model import Resumable
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.finite import all_finite, in_the_rollout, is_invalid_distribution
 from sb3_ppo_variants.vec_env import as_vec_env
 
 if TYPE_CHECKING:  # the mixin is type-checked as the PPO that it is always combined with
-    from stable_baselines3 import PPO as _Base  # noqa: N811 -- used as a base class only
+    from stable_baselines3 import PPO
+
+    class _Base(Resumable, PPO): ...
 else:
-    _Base = object
+    _Base = Resumable
 
 
 class SB3Seams(_Base):
@@ -35,6 +40,14 @@ class SB3Seams(_Base):
     _engine: Engine | None = None
     _update: Update | None = None
     _reported_engine: str | None = None
+    _is_loading: bool = False
+
+    @abstractmethod
+    def _prepare_critic(self) -> None:
+        """Check that the critic can be trained as the options say, and make what that needs."""
+
+    def _check_options(self) -> None:
+        """Refuse options that make no sense; see UpdateLoop."""
 
     @abstractmethod
     def _choose_engine(self) -> Engine:
@@ -70,7 +83,12 @@ class SB3Seams(_Base):
         progress_bar: bool = False,
         **family_arguments: Any,
     ) -> Self:
-        """Train as SB3's ``learn`` does, with the class name as the default name of the TensorBoard run."""
+        """Train as SB3's ``learn`` does, with the class name as the default name of the TensorBoard run.
+
+        :raises ValueError: if an attribute was given a value that the constructor would refuse
+        """
+        self._check_options()
+        self._prepare_critic()
         return super().learn(
             total_timesteps=total_timesteps,
             callback=callback,
@@ -92,18 +110,22 @@ class SB3Seams(_Base):
         force_reset: bool = True,
         **kwargs: Any,
     ) -> Self:
-        """Load as SB3 does; a file that was cut short is called that.
+        """Load as SB3 does; what is given beside the file is checked as in the constructor.
 
-        :raises ValueError: if the file holds no whole model
+        :raises ValueError: if the file holds no whole model, or an argument is unknown or outside its range
         """
+        _check_names(cls, kwargs)
+        kwargs["_is_loading"] = True
         try:
-            return super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+            model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
         except AssertionError as error:
             if "No data found" not in str(error):
                 raise
             raise ValueError(
                 f"{path} holds no whole model: it was cut short, or save() did not write it. Load another checkpoint."
             ) from error
+        del model._is_loading
+        return model
 
     def collect_rollouts(
         self,
@@ -117,6 +139,7 @@ class SB3Seams(_Base):
 
         :raises NonFiniteUpdateError: if an observation is not finite, or the policy's outputs are not
         """
+        self._before_rollout()
         sb3_loop = partial(super().collect_rollouts, env, callback, rollout_buffer, n_rollout_steps, *family_arguments)
         try:
             return self._choose_engine().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, sb3_loop)
@@ -144,9 +167,25 @@ class SB3Seams(_Base):
         return super()._wrap_env(as_vec_env(env), verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:
+        self._check_options()
         self.policy_kwargs = resolve_policy_kwargs(self.policy_kwargs)
         super()._setup_model()
         self._choose_engine()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_engine", "_update", "_reported_engine"]
+        return [*super()._excluded_save_params(), "_engine", "_update", "_reported_engine", "_is_loading"]
+
+
+def _check_names(cls: type, given: dict[str, Any]) -> None:
+    """Refuse arguments of ``load`` that the constructor does not know and no model has: SB3 takes any name."""
+    known = constructor_parameters(cls)
+    attributes = {name for parent in cls.__mro__ for name in (*vars(parent), *vars(parent).get("__annotations__", ()))}
+    for name in given:
+        if name not in known and name not in attributes and name not in _SAVED:
+            near = get_close_matches(name, known, n=3)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise ValueError(f"{cls.__name__} has no option {name!r}, so load() cannot change it.{hint}")
+
+
+# What SB3 keeps in a file beside the constructor's arguments, and callers replace
+_SAVED = ("lr_schedule", "observation_space", "action_space", "n_envs", "num_timesteps", "policy_class")

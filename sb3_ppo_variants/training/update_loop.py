@@ -7,10 +7,12 @@ of SB3's PPO. Rollout collection, policies, saving and loading stay SB3's.
 import copy
 from collections.abc import Generator
 from dataclasses import replace
+from inspect import signature
 from typing import Any, ClassVar, Literal
 
 import torch as th
 from gymnasium import spaces
+from stable_baselines3 import PPO
 from stable_baselines3.common.type_aliases import RolloutBufferSamples, Schedule
 from typing_extensions import Unpack
 
@@ -102,7 +104,6 @@ class UpdateLoop(CriticOptions):
         recompute_advantages: Literal["never", "epoch"] = "never",
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
-        check_choice("engine", engine, ENGINES)
         self.engine = engine
         self.stop_critic = stop_critic
         self.critic_epochs = critic_epochs
@@ -112,8 +113,21 @@ class UpdateLoop(CriticOptions):
         self.critic_max_grad_norm = critic_max_grad_norm
         self.critic_first = critic_first
         self.recompute_advantages = recompute_advantages
-        self._check_critic_options()
+        # What checks read of SB3's arguments, before SB3 makes an environment
+        for name in ("learning_rate", "clip_range", "clip_range_vf", "normalize_advantage"):
+            setattr(self, name, kwargs.get(name, signature(PPO).parameters[name].default))
+        self._check_options()
         super().__init__(policy, env, **kwargs)
+
+    def _check_options(self) -> None:
+        """Refuse options that make no sense, and derive what is kept of them: variants add their own.
+
+        Run by the constructor, by ``load`` and before each ``learn``, so it reads attributes.
+
+        :raises ValueError: naming the option, its value and what would be right
+        """
+        super()._check_options()
+        check_choice("engine", self.engine, ENGINES)
 
     # The loop -------------------------------------------------------------------------------------------------------
 

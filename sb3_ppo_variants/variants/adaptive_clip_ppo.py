@@ -7,15 +7,15 @@ from typing_extensions import Unpack
 
 from sb3_ppo_variants.maths.controllers import steer_step_size
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
-from sb3_ppo_variants.training.checks import check_number, steered_value
+from sb3_ppo_variants.training.checks import check_number
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
-from sb3_ppo_variants.training.update_loop import UpdateLoop
+from sb3_ppo_variants.training.steering import Steered
 from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement
 
 _DEAD_BAND = 1.5
 
 
-class AdaptiveClip(UpdateLoop):
+class AdaptiveClip(Steered):
     r"""The clip range follows the KL: the same :math:`\epsilon` allows a different KL in every action space.
 
     After each update, d = mean exact KL(old||new) over the rollout:
@@ -40,6 +40,9 @@ class AdaptiveClip(UpdateLoop):
     """
 
     zoo_config: ClassVar[str] = "adaptive_clip_ppo"
+    steered = "clip_range"
+    adapted_clip_range: float
+
     limits_step_by: ClassVar[str] = "clip range steered by measured KL"
     own_search_space: ClassVar[SearchSpace] = {
         "desired_kl": FloatRange(0.003, 0.05, log=True),
@@ -57,18 +60,22 @@ class AdaptiveClip(UpdateLoop):
         clip_range_max: float = 0.5,
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
-        check_number("desired_kl", desired_kl, above=0)
-        check_number("clip_factor", clip_factor, above=1)
-        check_number("clip_range_min", clip_range_min, above=0)
-        check_number("clip_range_max", clip_range_max, at_least=clip_range_min, below=1)
-        clip_range = kwargs.get("clip_range", 0.2)
-        start = steered_value("clip_range", clip_range, at_least=clip_range_min, at_most=clip_range_max)
         self.desired_kl = desired_kl
         self.clip_factor = clip_factor
         self.clip_range_min = clip_range_min
         self.clip_range_max = clip_range_max
-        self.adapted_clip_range = start
         super().__init__(policy, env, **kwargs)
+
+    def _check_options(self) -> None:
+        check_number("desired_kl", self.desired_kl, above=0)
+        check_number("clip_factor", self.clip_factor, above=1)
+        check_number("clip_range_min", self.clip_range_min, above=0)
+        check_number("clip_range_max", self.clip_range_max, at_least=self.clip_range_min, below=1)
+        super()._check_options()
+
+    @property
+    def _steering_bounds(self) -> tuple[float, float]:
+        return self.clip_range_min, self.clip_range_max
 
     def _current_clip_range(self) -> float:
         return self.adapted_clip_range

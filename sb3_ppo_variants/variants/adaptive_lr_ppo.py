@@ -9,15 +9,16 @@ from typing_extensions import Unpack
 
 from sb3_ppo_variants.maths.controllers import steer_step_size
 from sb3_ppo_variants.search_space import Choice, FloatRange, SearchSpace
-from sb3_ppo_variants.training.checks import check_choice, check_number, steered_value
+from sb3_ppo_variants.training.checks import check_choice, check_number
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
-from sb3_ppo_variants.training.update_loop import StopPoint, UpdateLoop
+from sb3_ppo_variants.training.steering import Steered
+from sb3_ppo_variants.training.update_loop import StopPoint
 from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement, UpdateStatistics
 
 _DEAD_BAND = 2.0
 
 
-class AdaptiveLR(UpdateLoop):
+class AdaptiveLR(Steered):
     r"""The learning rate follows the KL; the clip stays on.
 
     With d = KL(old||new), where old is the policy that collected the rollout, so that d grows from epoch to epoch:
@@ -66,6 +67,9 @@ class AdaptiveLR(UpdateLoop):
     """
 
     zoo_config: ClassVar[str] = "adaptive_lr_ppo"
+    steered = "learning_rate"
+    adapted_learning_rate: float
+
     limits_step_by: ClassVar[str] = "learning rate steered by measured KL"
     own_search_space: ClassVar[SearchSpace] = {
         "clip_range": FloatRange(0.1, 0.4),
@@ -86,20 +90,41 @@ class AdaptiveLR(UpdateLoop):
         adapt_every: Literal["minibatch", "epoch", "rollout"] = "epoch",
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
-        check_number("desired_kl", desired_kl, above=0)
-        check_number("lr_factor", lr_factor, at_least=1)
-        check_number("lr_min", lr_min, above=0)
-        check_number("lr_max", lr_max, at_least=lr_min)
-        check_choice("adapt_every", adapt_every, ("minibatch", "epoch", "rollout"))
-        start = steered_value("learning_rate", kwargs.get("learning_rate", 3e-4), at_least=lr_min, at_most=lr_max)
         self.desired_kl = desired_kl
         self.lr_factor = lr_factor
         self.lr_min = lr_min
         self.lr_max = lr_max
         self.adapt_every = adapt_every
-        self.adapted_learning_rate = start
-        self.needs_old_distribution = adapt_every == "minibatch"
         super().__init__(policy, env, **kwargs)
+
+    def _check_options(self) -> None:
+        check_number("desired_kl", self.desired_kl, above=0)
+        check_number("lr_factor", self.lr_factor, at_least=1)
+        check_number("lr_min", self.lr_min, above=0)
+        check_number("lr_max", self.lr_max, at_least=self.lr_min)
+        check_choice("adapt_every", self.adapt_every, ("minibatch", "epoch", "rollout"))
+        super()._check_options()
+
+    @property
+    def _steering_bounds(self) -> tuple[float, float]:
+        return self.lr_min, self.lr_max
+
+    @property
+    def needs_old_distribution(self) -> bool:  # type: ignore[override]
+        """Whether minibatches have the old distribution."""
+        return self.adapt_every == "minibatch"
+
+    def set_parameters(  # noqa: D102 -- see SB3Seams
+        self,
+        load_path_or_dict: str | dict[str, Any],
+        exact_match: bool = True,
+        device: th.device | str = "auto",
+    ) -> None:
+        super().set_parameters(load_path_or_dict, exact_match, device)
+        # The optimizer's state holds the rate that was reached; a file that is loaded has it as an attribute too
+        if not self._is_loading:
+            rate = self.policy.optimizer.param_groups[0]["lr"]
+            self.adapted_learning_rate = min(max(rate, self.lr_min), self.lr_max)
 
     def _update_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer) -> None:
         self.logger.record("train/learning_rate", self.adapted_learning_rate)

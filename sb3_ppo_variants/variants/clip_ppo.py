@@ -60,17 +60,20 @@ class Clip(UpdateLoop):
         value_clip: Literal["sb3", "max"] = "sb3",
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
-        if clip_range_high is not None:
-            check_number("clip_range_high", clip_range_high, above=0)
-        if dual_clip is not None:
-            check_number("dual_clip", dual_clip, above=1)
-        check_choice("value_clip", value_clip, ("sb3", "max"))
-        if value_clip == "max" and kwargs.get("clip_range_vf") is None:
-            raise ValueError("value_clip='max' has no effect without clip_range_vf: set clip_range_vf as well.")
         self.clip_range_high = clip_range_high
         self.dual_clip = dual_clip
         self.value_clip = value_clip
         super().__init__(policy, env, **kwargs)
+
+    def _check_options(self) -> None:
+        super()._check_options()
+        if self.clip_range_high is not None:
+            check_number("clip_range_high", self.clip_range_high, above=0)
+        if self.dual_clip is not None:
+            check_number("dual_clip", self.dual_clip, above=1)
+        check_choice("value_clip", self.value_clip, ("sb3", "max"))
+        if self.value_clip == "max" and self.clip_range_vf is None:
+            raise ValueError("value_clip='max' has no effect without clip_range_vf: set clip_range_vf as well.")
 
     def _surrogate(self, batch: MiniBatch) -> th.Tensor:
         high = batch.clip_range if self.clip_range_high is None else self.clip_range_high

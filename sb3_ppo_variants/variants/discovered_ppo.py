@@ -58,16 +58,19 @@ class Discovered(UpdateLoop):
         drift_beta: float = 0.6,
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
-        check_number("drift_alpha", drift_alpha, above=0)
-        check_number("drift_beta", drift_beta, above=0)
-        if not kwargs.get("normalize_advantage", True):
+        self.drift_alpha = drift_alpha
+        self.drift_beta = drift_beta
+        super().__init__(policy, env, **kwargs)
+
+    def _check_options(self) -> None:
+        super()._check_options()
+        check_number("drift_alpha", self.drift_alpha, above=0)
+        check_number("drift_beta", self.drift_beta, above=0)
+        if not self.normalize_advantage:
             raise ValueError(
                 "normalize_advantage=False is not allowed: the drift is made for normalised advantages. "
                 "Leave it out, or use ClipPPO."
             )
-        self.drift_alpha = drift_alpha
-        self.drift_beta = drift_beta
-        super().__init__(policy, env, **kwargs)
 
     def _surrogate(self, batch: MiniBatch) -> th.Tensor:
         return losses.discovered_surrogate(

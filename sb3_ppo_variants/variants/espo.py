@@ -53,9 +53,12 @@ class RatioDeviationStop(UpdateLoop):
     def __init__(
         self, policy: Any, env: Any, *, max_ratio_deviation: float = 0.25, **kwargs: Unpack[PPOKwargs]
     ) -> None:
-        check_number("max_ratio_deviation", max_ratio_deviation, above=0)
         self.max_ratio_deviation = max_ratio_deviation
         super().__init__(policy, env, **kwargs)
+
+    def _check_options(self) -> None:
+        super()._check_options()
+        check_number("max_ratio_deviation", self.max_ratio_deviation, above=0)
 
     def _surrogate(self, batch: MiniBatch) -> th.Tensor:
         return losses.unclipped_surrogate(batch.ratio, batch.advantages)

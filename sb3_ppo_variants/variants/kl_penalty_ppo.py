@@ -13,13 +13,13 @@ from sb3_ppo_variants.maths.controllers import steer_penalty
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
 from sb3_ppo_variants.training.checks import check_number
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
-from sb3_ppo_variants.training.update_loop import UpdateLoop
+from sb3_ppo_variants.training.steering import Steered
 from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
 from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement
 
 
-class KLPenalty(UpdateLoop):
+class KLPenalty(Steered):
     r"""A penalty on the KL replaces the clip; its coefficient follows the KL measured after each update.
 
     Objective: :math:`rA - \beta\,KL(\pi_{old} \| \pi_{new})`, with the exact KL of each state (k3 only for custom
@@ -55,6 +55,9 @@ class KLPenalty(UpdateLoop):
     """
 
     zoo_config: ClassVar[str] = "kl_penalty_ppo"
+    steered = "kl_coef"
+    adapted_kl_coef: float
+
     limits_step_by: ClassVar[str] = "KL penalty with adaptive coefficient"
     own_search_space: ClassVar[SearchSpace] = {
         "kl_coef": FloatRange(0.03, 10.0, log=True),
@@ -74,22 +77,30 @@ class KLPenalty(UpdateLoop):
         kl_coef_max: float = 1e4,
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
-        check_number("desired_kl", desired_kl, above=0)
-        check_number("kl_coef_factor", kl_coef_factor, at_least=1)
-        check_number("kl_band", kl_band, at_least=1)
-        check_number("kl_coef_min", kl_coef_min, above=0)
-        check_number("kl_coef_max", kl_coef_max, at_least=kl_coef_min)
-        if kl_coef != 0:
-            check_number("kl_coef", kl_coef, at_least=kl_coef_min, at_most=kl_coef_max)
         self.kl_coef = kl_coef
         self.desired_kl = desired_kl
         self.kl_coef_factor = kl_coef_factor
         self.kl_band = kl_band
         self.kl_coef_min = kl_coef_min
         self.kl_coef_max = kl_coef_max
-        self.adapted_kl_coef = float(kl_coef)
-        self.needs_old_distribution = kl_coef != 0
         super().__init__(policy, env, **kwargs)
+
+    def _check_options(self) -> None:
+        check_number("desired_kl", self.desired_kl, above=0)
+        check_number("kl_coef_factor", self.kl_coef_factor, at_least=1)
+        check_number("kl_band", self.kl_band, at_least=1)
+        check_number("kl_coef_min", self.kl_coef_min, above=0)
+        check_number("kl_coef_max", self.kl_coef_max, at_least=self.kl_coef_min)
+        super()._check_options()
+
+    @property
+    def _steering_bounds(self) -> tuple[float, float]:
+        return (0.0, 0.0) if self.kl_coef == 0 else (self.kl_coef_min, self.kl_coef_max)
+
+    @property
+    def needs_old_distribution(self) -> bool:  # type: ignore[override]
+        """Whether minibatches have the old distribution."""
+        return self.adapted_kl_coef != 0
 
     def _surrogate(self, batch: MiniBatch) -> th.Tensor:
         return losses.unclipped_surrogate(batch.ratio, batch.advantages)

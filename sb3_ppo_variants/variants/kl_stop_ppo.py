@@ -62,11 +62,14 @@ class KLStop(UpdateLoop):
         stop_at: Literal["minibatch", "epoch", "rollout"] = "minibatch",
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
-        check_number("max_kl", max_kl, above=0)
-        check_choice("stop_at", stop_at, ("minibatch", "epoch", "rollout"))
         self.max_kl = max_kl
         self.stop_at = stop_at
         super().__init__(policy, env, **kwargs)
+
+    def _check_options(self) -> None:
+        super()._check_options()
+        check_number("max_kl", self.max_kl, above=0)
+        check_choice("stop_at", self.stop_at, ("minibatch", "epoch", "rollout"))
 
     def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> str | None:
         if point == "before_step" and self.stop_at == "minibatch":

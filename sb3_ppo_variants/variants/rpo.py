@@ -51,9 +51,12 @@ class RobustPolicyOptimization(UpdateLoop):
     }
 
     def __init__(self, policy: Any, env: Any, *, rpo_alpha: float = 0.5, **kwargs: Unpack[PPOKwargs]) -> None:
-        check_number("rpo_alpha", rpo_alpha, at_least=0)
         self.rpo_alpha = rpo_alpha
         super().__init__(policy, env, **kwargs)
+
+    def _check_options(self) -> None:
+        super()._check_options()
+        check_number("rpo_alpha", self.rpo_alpha, at_least=0)
 
     def _setup_model(self) -> None:
         super()._setup_model()

@@ -61,14 +61,21 @@ class TrustRegionGuided(UpdateLoop):
     own_search_space: ClassVar[SearchSpace] = {"clip_range": FloatRange(0.1, 0.4)}  # from which the budget follows
 
     def __init__(self, policy: Any, env: Any, *, kl_delta: float | None = None, **kwargs: Unpack[PPOKwargs]) -> None:
-        if kl_delta is not None:
-            check_number("kl_delta", kl_delta, above=0)
         self.kl_delta = kl_delta
         super().__init__(policy, env, **kwargs)
 
+    def _check_options(self) -> None:
+        super()._check_options()
+        if self.kl_delta is not None:
+            check_number("kl_delta", self.kl_delta, above=0)
+
+    @property
+    def needs_old_distribution(self) -> bool:  # type: ignore[override]
+        """Whether minibatches have the old distribution."""
+        return isinstance(self.action_space, spaces.Box)
+
     def _setup_model(self) -> None:
         super()._setup_model()
-        self.needs_old_distribution = isinstance(self.action_space, spaces.Box)
         if self.needs_old_distribution:
             check_gaussian(
                 self.policy.action_dist, "TRGPPO's bounds for Box actions need a Gaussian (else use TrulyPPO)"

@@ -75,15 +75,22 @@ class Truly(UpdateLoop):
         kl_delta: float = 0.03,
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
-        check_choice("trigger", trigger, ("kl", "ratio"))
-        if rollback_coef is not None:
-            check_number("rollback_coef", rollback_coef, at_least=0)
-        check_number("kl_delta", kl_delta, above=0)
         self.trigger = trigger
         self.rollback_coef = rollback_coef
         self.kl_delta = kl_delta
-        self.needs_old_distribution = trigger == "kl"
         super().__init__(policy, env, **kwargs)
+
+    def _check_options(self) -> None:
+        super()._check_options()
+        check_choice("trigger", self.trigger, ("kl", "ratio"))
+        if self.rollback_coef is not None:
+            check_number("rollback_coef", self.rollback_coef, at_least=0)
+        check_number("kl_delta", self.kl_delta, above=0)
+
+    @property
+    def needs_old_distribution(self) -> bool:  # type: ignore[override]
+        """Whether minibatches have the old distribution."""
+        return self.trigger == "kl"
 
     @property
     def _alpha(self) -> float:

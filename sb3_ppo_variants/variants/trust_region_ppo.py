@@ -70,13 +70,16 @@ class TrustRegion(UpdateLoop):
         max_backtracks: int = 10,
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
-        check_number("max_kl", max_kl, above=0)
-        check_number("shrink_factor", shrink_factor, above=0, below=1)
-        check_count("max_backtracks", max_backtracks)
         self.max_kl = max_kl
         self.shrink_factor = shrink_factor
         self.max_backtracks = max_backtracks
         super().__init__(policy, env, **kwargs)
+
+    def _check_options(self) -> None:
+        super()._check_options()
+        check_number("max_kl", self.max_kl, above=0)
+        check_number("shrink_factor", self.shrink_factor, above=0, below=1)
+        check_count("max_backtracks", self.max_backtracks)
 
     def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> str | None:
         if point == "before_step" and stats.minibatch_kl > _STOP_HEADROOM * self.max_kl:

@@ -18,7 +18,7 @@ import yaml
 
 from sb3_ppo_variants.registry import get_algorithm, plugins
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
-from sb3_ppo_variants.zoo import INSTALL, rendering, workarounds
+from sb3_ppo_variants.zoo import INSTALL, rendering, resuming, workarounds
 
 Workaround = Callable[[], AbstractContextManager[None]]
 
@@ -82,7 +82,12 @@ _PLOTS = (workarounds.without_broken_rliable, workarounds.figures_in_files)
 _PLOTS_NEED = ("seaborn", "matplotlib", "pandas", "scipy")
 
 COMMANDS: Mapping[str, Command] = {
-    "train": Command("Train an agent: hyperparameters by environment, logs and models in logs/.", "train", "train"),
+    "train": Command(
+        "Train an agent: hyperparameters by environment, logs and models in logs/. --resumable; --resume FOLDER.",
+        "train",
+        "train",
+        workarounds=(resuming.resumable_runs,),
+    ),
     "optimize": Command(
         "Tune hyperparameters with rl_zoo3's optimiser: train with -optimize.",
         "train",

@@ -59,6 +59,8 @@ class ExperimentManager(ZooExperimentManager):
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read the entry of the environment, then a trial's values, then the command line's."""
+        if self.trial_id is None and not self.optimize_hyperparameters:
+            self.trial_id = self._best_trial_id()
         if self.trial_id is not None:
             self._take_trial(self.trial_id)
         try:
@@ -72,6 +74,35 @@ class ExperimentManager(ZooExperimentManager):
         self._entry = copy.deepcopy(dict(saved_hyperparams))
         return hyperparams, OrderedDict(copy.deepcopy(saved_hyperparams))
 
+    def _best_trial_id(self) -> int | None:
+        """Return the number of the best trial of the study that a training run was given, or None without a study."""
+        if not self.storage and not self.study_name:
+            return None
+        if not self.storage or not self.study_name:
+            given, missing = ("--storage", "--study-name") if self.storage else ("--study-name", "--storage")
+            raise ValueError(f"{given} without {missing} names no study to take hyperparameters from: give both.")
+        finished = [trial for trial in self._trials_of_study() if trial.state is TrialState.COMPLETE]
+        if not finished:
+            raise ValueError(f"Study {self.study_name} in {self.storage} has no finished trial to take values from.")
+        best = max(finished, key=lambda trial: trial.value if trial.value is not None else -math.inf)
+        print(f"Best trial of study {self.study_name}: {best.number}, value {best.value:g} (--trial-id takes another)")
+        return int(best.number)
+
+    def _trials_of_study(self) -> list[optuna.trial.FrozenTrial]:
+        """Return the trials of the study that was named.
+
+        :raises ValueError: if there is none; asking Optuna would make an empty file of that name
+        """
+        assert self.storage
+        assert self.study_name
+        file = self.storage.removeprefix("sqlite:///")
+        if (file != self.storage or file.endswith(".log")) and not Path(file).exists():
+            raise ValueError(f"{self.storage} does not exist, so it has no study {self.study_name}.")
+        try:
+            return _trials(self.storage, self.study_name)
+        except KeyError as error:
+            raise ValueError(f"{self.storage} has no study {self.study_name}.") from error
+
     def _take_trial(self, trial_id: int) -> None:
         """Put a trial's values between the entry and the command line.
 
@@ -81,8 +112,8 @@ class ExperimentManager(ZooExperimentManager):
             raise ValueError(f"--trial-id {trial_id} needs --storage and --study-name, to say of which study.")
         self.trial_id = None
         try:
-            params = _trials(self.storage, self.study_name)[trial_id].params
-        except LookupError as error:  # IndexError of the list of trials, KeyError of the study
+            params = self._trials_of_study()[trial_id].params
+        except IndexError as error:
             raise ValueError(f"{self.storage} has no study {self.study_name} with a trial {trial_id}.") from error
         values = self._values_of_trial(params, trial_id)
         print(f"Loaded trial {trial_id} of study {self.study_name}")

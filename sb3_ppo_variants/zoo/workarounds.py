@@ -16,7 +16,7 @@ from typing import Any
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Set an attribute, and put the old one back at the end."""
     missing = object()
     before = getattr(owner, name, missing)
@@ -50,7 +50,7 @@ def own_subprocesses() -> Iterator[None]:
                 break
         return original(arguments, *args, **kwargs)
 
-    with _replaced(subprocess, "call", call):
+    with replaced(subprocess, "call", call):
         yield
 
 
@@ -92,7 +92,7 @@ def bundled_ffmpeg() -> Iterator[None]:
             raise OSError(f"ffmpeg failed with code {code}; its folders must have no blanks in their names: {command}")
         return code
 
-    with _replaced(os, "system", system):
+    with replaced(os, "system", system):
         yield
 
 
@@ -138,7 +138,7 @@ def figures_in_files() -> Iterator[None]:
             print(f"Saved {path}, since no window can open here")
         return None
 
-    with _replaced(plt, "show", save):
+    with replaced(plt, "show", save):
         try:
             yield
         finally:
@@ -155,7 +155,7 @@ def action_masks() -> Iterator[None]:
 
         for name, value in names_for_playing().items():
             for owner in (rl_zoo3, rl_zoo3.utils):  # such a script imports from both, when it runs
-                stack.enter_context(_replaced(owner, name, value))
+                stack.enter_context(replaced(owner, name, value))
         yield
 
 
@@ -173,7 +173,7 @@ def environment_names() -> Iterator[None]:
     def get_trained_models(log_folder: str) -> dict[str, tuple[str, str]]:
         return {model: (algo, name_of(env_id)) for model, (algo, env_id) in original(log_folder).items()}
 
-    with _replaced(rl_zoo3.utils, "get_trained_models", get_trained_models):
+    with replaced(rl_zoo3.utils, "get_trained_models", get_trained_models):
         yield
 
 
@@ -199,8 +199,8 @@ def hub_metadata() -> Iterator[None]:
         save(local_path, data)
 
     with (
-        _replaced(hub, "generate_metadata", generate_metadata),
-        _replaced(huggingface_hub.repocard, "metadata_save", metadata_save),
+        replaced(hub, "generate_metadata", generate_metadata),
+        replaced(huggingface_hub.repocard, "metadata_save", metadata_save),
     ):
         yield
 
@@ -231,7 +231,7 @@ def hub_errors() -> Iterator[None]:
 
     with ExitStack() as stack:
         for place in places:
-            stack.enter_context(_replaced(place, "load_from_hub", load_from_hub))
+            stack.enter_context(replaced(place, "load_from_hub", load_from_hub))
         yield
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,8 +14,8 @@ from sb3_ppo_variants.tuning.ranking.export import export
 from sb3_ppo_variants.tuning.ranking.ranking_json import read_ranking
 from typer.testing import CliRunner
 
-from sb3_ppo_variants import experiment
 from sb3_ppo_variants.cli import app
+from sb3_ppo_variants.entries import zoo_files
 from sb3_ppo_variants.experiment import Experiment
 from sb3_ppo_variants.registry import get_algorithm
 
@@ -85,8 +86,8 @@ def test_from_zoo_builds_the_model_of_an_exported_entry(
     finished_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(finished_study, tmp_path / "zoo")
-    monkeypatch.setattr(experiment, "resources", SimpleNamespace(files=lambda package: tmp_path / "zoo"))
-    experiment._zoo_file.cache_clear()
+    monkeypatch.setattr(zoo_files, "resources", SimpleNamespace(files=lambda package: tmp_path / "zoo"))
+    zoo_files._zoo_file.cache_clear()
     try:
         for algorithm in ("clip_ppo", "trpo"):
             entry = chosen(finished_study, algorithm)["CartPole-v1"]
@@ -99,7 +100,7 @@ def test_from_zoo_builds_the_model_of_an_exported_entry(
             assert model.gamma == entry["gamma"]
             env.close()
     finally:
-        experiment._zoo_file.cache_clear()
+        zoo_files._zoo_file.cache_clear()
 
 
 def test_an_entry_says_where_it_comes_from(finished_study: Path, tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_a_second_export_changes_nothing(finished_study: Path, tmp_path: Path) -
 
 
 def test_the_shipped_files_take_an_export(finished_study: Path, tmp_path: Path) -> None:
-    shipped = experiment.resources.files("sb3_ppo_variants.zoo_configs")
+    shipped = resources.files("sb3_ppo_variants.zoo_configs")
     for name in ("clip_ppo.yml", "ppo.yml", "trpo.yml"):
         (tmp_path / name).write_text(shipped.joinpath(name).read_text(encoding="utf-8"), encoding="utf-8")
     before = {path.name: entries(path) for path in tmp_path.glob("*.yml")}

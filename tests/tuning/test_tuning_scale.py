@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -41,9 +42,9 @@ def test_work_per_cell_is_the_same_for_few_and_for_many_cells(
     reads: list[Path] = []
     original = CellStore.read
     monkeypatch.setattr(CellStore, "read", lambda self, cell: (reads.append(self.path(cell)), original(self, cell))[1])
-    benchmark.coordinate(make(tmp_path / "warm"), 60, benchmark.Instant())
-    per_cell = []
-    for cells in (60, 480):
+    benchmark.coordinate(make(tmp_path / "warm"), 30, benchmark.Instant())
+    work = []
+    for cells in (30, 130, 230):
         folder = make(tmp_path / str(cells))
         reads.clear()
         with Calls() as first:
@@ -51,9 +52,12 @@ def test_work_per_cell_is_the_same_for_few_and_for_many_cells(
         with Calls() as again:
             assert benchmark.coordinate(folder, cells, benchmark.Instant()) == number
         assert len(reads) == 2 * number, "each cell is looked up once by each coordinator"
-        per_cell.append([counts[name] / number for counts in (first, again) for name in ("calls", "statements")])
-    few, many = per_cell
-    assert all(later <= 1.1 * earlier for earlier, later in zip(few, many, strict=True)), per_cell
+        work.append((number, [counts[name] for counts in (first, again) for name in ("calls", "statements")]))
+    early, late = (
+        [(more - less) / (many - few) for less, more in zip(before, after, strict=True)]
+        for (few, before), (many, after) in pairwise(work)
+    )
+    assert all(later <= 1.1 * earlier for earlier, later in zip(early, late, strict=True)), (early, late)
 
 
 def make(folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """From the decisions of a finished study to its ranking: which comparisons are made, and of what."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, median
 from typing import Any, TypeVar
@@ -89,17 +89,8 @@ def _line(
     def stream(*labels: str) -> int:
         return stream_seed(seed, "bootstrap", algorithm, *labels)
 
-    others = {name: scores[name] for name in REFERENCES if name in scores and name != algorithm}
-    improvement = {
-        name: statistics.probability_of_improvement(own, others[name], stream("improvement", name))
-        if name in others
-        else None
-        for name in REFERENCES
-    }
-    difference = {
-        name: statistics.iqm_difference(own, others[name], stream("difference", name)) if name in others else None
-        for name in REFERENCES
-    }
+    improvement = _against_references(statistics.probability_of_improvement, "improvement", algorithm, scores, seed)
+    difference = _against_references(statistics.iqm_difference, "difference", algorithm, scores, seed)
     separable = {name: None if value is None else value.excludes(0.0) for name, value in difference.items()}
     results = [result for track in tracks for result in tested(track)]
     finished = [result for result in results if result.status == "ok"]
@@ -125,6 +116,22 @@ def _line(
         scores={track.pair.env_id: run_records(track) for track in tracks},
         best={track.pair.env_id: best_record(track) for track in tracks},
     )
+
+
+def _against_references(
+    compare: Callable[[Scores, Scores, int], Estimate],
+    label: str,
+    algorithm: str,
+    scores: Mapping[str, Scores],
+    seed: int,
+) -> dict[str, Estimate | None]:
+    """``compare`` with each reference; None where that is the algorithm itself or was not ranked."""
+    return {
+        name: compare(scores[algorithm], scores[name], stream_seed(seed, "bootstrap", algorithm, label, name))
+        if name in scores and name != algorithm
+        else None
+        for name in REFERENCES
+    }
 
 
 def _areas(tracks: Sequence[Track]) -> Scores:

@@ -1,7 +1,7 @@
 """Measure what a random policy earns: the zero of the normalised score.
 
 ``python -m sb3_ppo_variants.tuning.study.random_returns CartPole-v1`` prints the mean return with its
-standard error. The table in normalisation.py holds what this printed.
+standard error. The table in scales.py holds what this printed.
 """
 
 import sys
