@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sb3_ppo_variants.tuning.ranking.ranking_json import TIME_FIELDS
-
 
 def alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
@@ -31,12 +29,6 @@ def wait_until(condition: Callable[[], object], what: str = "it", seconds: float
 def command(study: Path, out: Path, *options: str) -> list[str]:
     script = Path(sys.executable).with_name("ppo-variants")
     return [str(script), "rank", str(study), "--out", str(out), *options]
-
-
-def without_times(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {name: without_times(value) for name, value in content.items() if name not in TIME_FIELDS}
-    return [without_times(value) for value in content] if isinstance(content, list) else content
 
 
 def ranking_of(folder: Path) -> Any:

@@ -14,13 +14,13 @@ from typing import Any
 import dask
 import pytest
 from distributed import Client
-from processes import alive, command, finished_cells, ranking_of, wait_until, without_times
+from processes import alive, command, finished_cells, ranking_of, wait_until
 from sb3_ppo_variants.tuning.rank import rank
 from sb3_ppo_variants.tuning.runs.cluster import DaskExecutor
 from sb3_ppo_variants.tuning.runs.executor import MemoryLimitError, WorkerDiedError
-from test_tuning_executor import die_unless_enough, leak, report_and_sleep, threads_and_sigint
-from tuning_helpers import SMALL_STUDY
+from tuning_helpers import SMALL_STUDY, without_times
 from typer.testing import CliRunner
+from worker_tasks import die_unless_enough, leak, report_and_sleep, threads_and_sigint
 
 from sb3_ppo_variants import cli
 

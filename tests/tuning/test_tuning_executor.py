@@ -5,8 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 
@@ -14,54 +13,7 @@ import pytest
 from processes import alive, wait_until
 from sb3_ppo_variants.tuning.runs.executor import MemoryLimitError, WorkerDiedError
 from sb3_ppo_variants.tuning.runs.local_pool import LocalExecutor, resident_memory
-
-
-def die_unless_enough(folder: Path, deaths: int) -> int:
-    """Leave a mark and kill the own process, until there are enough marks."""
-    attempt = len(list(folder.iterdir()))
-    (folder / str(attempt)).touch()
-    if attempt < deaths:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return attempt
-
-
-def report_and_sleep(path: Path, seconds: float) -> None:
-    path.write_text(str(os.getpid()))
-    time.sleep(seconds)
-
-
-KEPT: list[bytearray] = []
-
-
-def leak(folder: Path, mebibytes: int) -> int:
-    """Leave a mark, then fill memory in small steps and keep it."""
-    (folder / str(len(list(folder.iterdir())))).touch()
-    for _ in range(mebibytes // 8):
-        KEPT.append(bytearray(b"x" * 2**23))
-        time.sleep(0.01)
-    return os.getpid()
-
-
-def unpack_slowly(folder: Path) -> Path:
-    """What a worker does to understand its task: the first one stays at it for ever."""
-    if not (folder / "pid").exists():
-        report_and_sleep(folder / "pid", 600.0)
-    return folder
-
-
-class SlowToUnpack:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[Callable[[Path], Path], tuple[Path]]:
-        return unpack_slowly, (self.folder,)
-
-
-def threads_and_sigint() -> tuple[str | None, bool]:
-    import torch
-
-    blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, set())
-    return os.environ.get("OMP_NUM_THREADS"), torch.get_num_threads() == 1 and blocked
+from worker_tasks import SlowToUnpack, die_unless_enough, leak, report_and_sleep, threads_and_sigint, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -153,13 +105,14 @@ def test_a_cancelled_task_is_stopped_while_it_runs(small: LocalExecutor, tmp_pat
 def test_a_worker_that_dies_while_it_takes_its_task_costs_others_nothing(tmp_path: Path) -> None:
     """It holds the locks of its pipe then, and the task has left the pipe."""
     with LocalExecutor(2) as pool:
-        running = pool.submit(time.sleep, 4.0)
+        running = pool.submit(wait_for, tmp_path / "over")
         taken = pool.submit(str, SlowToUnpack(tmp_path))
         wait_until((tmp_path / "pid").exists)
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
         assert not running.done(), "the other worker was busy meanwhile"
-        assert taken.result(timeout=30) == str(tmp_path)
-        assert running.result(timeout=30) is None
+        assert taken.result(timeout=120) == str(tmp_path)
+        (tmp_path / "over").touch()
+        assert running.result(timeout=120) is None
 
 
 def test_a_pool_whose_idle_workers_are_killed_goes_on(executor: LocalExecutor) -> None:
@@ -200,8 +153,8 @@ def test_workers_end_with_a_coordinator_that_was_killed(tmp_path: Path) -> None:
         import os, signal, sys, time
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from test_tuning_executor import report_and_sleep
         from sb3_ppo_variants.tuning.runs.local_pool import LocalExecutor
+        from worker_tasks import report_and_sleep
         if __name__ == "__main__":
             pool = LocalExecutor(1)
             pool.submit(report_and_sleep, Path({str(tmp_path / "pid")!r}), 600.0)

@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 from fault_environments import MARK
-from processes import command, finished_cells, ranking_of, running, without_times
+from processes import command, finished_cells, ranking_of, running
 from rich.console import Console
 from sb3_ppo_variants.tuning.decisions.decisions import Decisions
 from sb3_ppo_variants.tuning.decisions.study_db import storage_errors
 from sb3_ppo_variants.tuning.rank import rank
 from test_tuning_coordinator import outcome
-from tuning_helpers import SMALL_STUDY, Killed, Threads, coordinate
+from tuning_helpers import SMALL_STUDY, Killed, Threads, coordinate, without_times
 from typer.testing import CliRunner
 
 from sb3_ppo_variants import cli

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import yaml
-from processes import alive, finished_cells, ranking_of, running, wait_until, without_times, workers_of
+from processes import alive, finished_cells, ranking_of, running, wait_until, workers_of
 from rich.console import Console
 from sb3_ppo_variants.tuning import rank as rank_module
 from sb3_ppo_variants.tuning.rank import rank
 from sb3_ppo_variants.tuning.runs import workers
 from sb3_ppo_variants.tuning.runs.workers import default_workers
+from tuning_helpers import without_times
 from typer.testing import CliRunner
 
 from sb3_ppo_variants import cli

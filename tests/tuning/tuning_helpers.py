@@ -10,6 +10,7 @@ from typing import Any
 from sb3_ppo_variants.tuning.decisions.coordinator import Coordinator
 from sb3_ppo_variants.tuning.decisions.decisions import Decisions
 from sb3_ppo_variants.tuning.decisions.track import Track
+from sb3_ppo_variants.tuning.ranking.ranking_json import TIME_FIELDS
 from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, CurvePoint, Evaluation, package_versions
 from sb3_ppo_variants.tuning.runs.store import CellStore
 from sb3_ppo_variants.tuning.study.study_file import Study
@@ -134,3 +135,10 @@ def coordinate(
     store = CellStore(folder / "cells", lambda line: None)
     Coordinator(decisions, store, executor, Recorder(), run=run).run()
     return decisions
+
+
+def without_times(content: Any) -> Any:
+    """``ranking.json`` but for what depends on how fast the machine was."""
+    if isinstance(content, dict):
+        return {name: without_times(value) for name, value in content.items() if name not in TIME_FIELDS}
+    return [without_times(value) for value in content] if isinstance(content, list) else content
