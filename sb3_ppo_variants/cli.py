@@ -70,7 +70,7 @@ def list_algorithms() -> None:
 
 
 def _algorithm_table(algorithms: "list[Algorithm]") -> "Table":
-    """Return one row per algorithm; environments that most of them have are named once, in the caption."""
+    """Return one row per algorithm; environments that most of ours have are named once, in the caption."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
@@ -78,9 +78,10 @@ def _algorithm_table(algorithms: "list[Algorithm]") -> "Table":
     from sb3_ppo_variants.experiment import registered_envs
 
     envs = {algorithm.id: registered_envs(algorithm.id) for algorithm in algorithms}
-    counts = Counter(env for names in envs.values() for env in names)
-    common = [env for env, count in counts.items() if 2 * count > len(algorithms)]
-    missing = {name: [env for env in common if env not in names] for name, names in envs.items()}
+    ours = [algorithm.id for algorithm in algorithms if algorithm.plugin is None]
+    counts = Counter(env for name in ours for env in envs[name])
+    common = [env for env, count in counts.items() if 2 * count > len(ours)]
+    missing = {name: [env for env in common if env not in envs[name]] for name in ours}
     without = "".join(f" {name} has none for {', '.join(gaps)}." for name, gaps in missing.items() if gaps)
     table = Table(
         caption=f"The {len(common)} environments: {', '.join(common)}. All others use the default config.{without}",
@@ -95,10 +96,12 @@ def _algorithm_table(algorithms: "list[Algorithm]") -> "Table":
     table.add_column("configs", overflow="fold")
     for algorithm in algorithms:
         own = "\n".join(f"{name}={default}" for name, default in algorithm.own_parameters.items())
-        more = [env for env in envs[algorithm.id] if env not in common]
-        gaps = missing[algorithm.id]
-        configs = ", ".join([f"{len(common) - len(gaps)}" if gaps else f"the {len(common)}", *more])
-        table.add_row(*map(escape, (algorithm.id, algorithm.limits_step_by, own or "-", configs)))
+        names = envs[algorithm.id]
+        has = len(set(common) & set(names))
+        configs = [f"the {has}" if has == len(common) else f"{has}", *(env for env in names if env not in common)]
+        if algorithm.plugin is not None and has < len(common):
+            configs = names or ["the default"]
+        table.add_row(*map(escape, (algorithm.id, algorithm.limits_step_by, own or "-", ", ".join(configs))))
     return table
 
 

@@ -112,6 +112,11 @@ class ForgetsAdaptedState(AdaptiveClipPPO):
         self.adapted_clip_range = 0.2
 
 
+class LeavesAdaptedStateOutOfTheFile(AdaptiveClipPPO):
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "adapted_clip_range"]
+
+
 class KeepsThePolicyInTheFile(ClipPPO):
     def _after_update(self, measurement: Any) -> Any:
         self.old = {name: tensor.clone() for name, tensor in self.policy.state_dict().items()}
@@ -183,6 +188,7 @@ class WritesItsOwnLearn(ClipPPO):
         (SearchesTheUnknown, "check_search_space", "weight"),
         (RefusesWithoutAdvice, "check_multi_binary_actions", "names no alternative"),
         (ForgetsAdaptedState, "check_save_and_load", "adapted_clip_range"),
+        (LeavesAdaptedStateOutOfTheFile, "check_save_and_load", "adapted_clip_range|after training on"),
         (KeepsThePolicyInTheFile, "check_saved_file_holds_nothing_big", "bytes"),
         (DrawsWhileMeasuring, "check_measuring_draws_no_random_number", "draws random numbers"),
         (DrawsWhileCollecting, "check_first_rollout_is_the_baselines", "actions"),

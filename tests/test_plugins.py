@@ -87,6 +87,8 @@ def test_list_shows_plug_ins_behind_its_own() -> None:
     row = next(line for line in text.splitlines() if "soft_clip_ppo" in line)
     assert "soft clip" in row
     assert "tau=4.0" in row
+    assert row.split()[-1] == "CartPole-v1"
+    assert "soft_clip_ppo has none for" not in text
 
 
 @pytest.mark.parametrize(

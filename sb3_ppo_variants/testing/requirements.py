@@ -3,7 +3,7 @@
 import pickle
 import random
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +73,21 @@ def require_equal_tensors(ours: Mapping[str, th.Tensor], theirs: Mapping[str, th
     require(not different, f"{', '.join(different[:3])} differ{'s' if len(different) == 1 else ''} {when}")
 
 
-def require_equal_models(one: UpdateLoop, other: UpdateLoop, when: str) -> None:
-    """Require equal parameters, optimizer moments and plain attributes (adaptive state), as far as a file keeps them.
+def require_equal_models(
+    one: UpdateLoop, other: UpdateLoop, when: str, *, leave_out: Collection[str] = ("start_time",)
+) -> None:
+    """Require equal parameters, optimizer moments and plain attributes (adaptive state).
 
     :param one: a model
     :param other: a model of the same class
     :param when: ends the message
+    :param leave_out: attributes that may differ
     """
     require_equal_tensors(tensors_of(one), tensors_of(other), when)
-    not_kept = {"start_time", *one._excluded_save_params()}
     plain = {
         name: value
         for name, value in vars(one).items()
-        if isinstance(value, (bool, int, float, str)) and name not in not_kept
+        if isinstance(value, (bool, int, float, str)) and name not in leave_out
     }
     different = [
         f"{name} ({value!r}, {vars(other).get(name)!r})"

@@ -6,7 +6,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_ppo_variants.resume import ResumableCheckpoint, has_checkpoint
+from sb3_ppo_variants.resume import Resumable, ResumableCheckpoint, has_checkpoint
 from sb3_ppo_variants.zoo.algorithms import ours
 from sb3_ppo_variants.zoo.manager import ExperimentManager
 from sb3_ppo_variants.zoo.resumable_folder import checkpoints_of, write_arguments
@@ -20,13 +20,13 @@ class ResumableExperiment(ExperimentManager):
     :param every: environment steps between checkpoints; 0: a twentieth of the run
     :param arguments: of the command line, to be used again
     :param folder: of the run to resume; None: it begins here
-    :raises ValueError: if the algorithm is none of ours, or hyperparameters are to be tuned
+    :raises ValueError: if the algorithm has no :class:`Resumable`, or hyperparameters are to be tuned
     """
 
     def __init__(self, *args: Any, every: int, arguments: list[str], folder: Path | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.algo not in ours():
-            raise ValueError(f"--resumable: {self.algo} is SB3's own and cannot be resumed, the variants can.")
+        if self.algo not in ours() or not issubclass(ours()[self.algo].cls, Resumable):
+            raise ValueError(f"--resumable: {self.algo} cannot be resumed, the variants can.")
         if self.optimize_hyperparameters:
             raise ValueError("--resumable is for one run: a study goes on by itself with the same --storage.")
         self._every = every

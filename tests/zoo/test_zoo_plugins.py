@@ -14,16 +14,22 @@ from sb3_ppo_variants.registry import ALGORITHMS, FAMILIES, plugins
 from sb3_ppo_variants.tuning_space import TuningSpace
 
 BROKEN = "import no_such_module"
+MY_TRPO = """
+from sb3_contrib import TRPO
+class MyTRPO(TRPO): pass
+"""
+IDS = [*ENTRIES, "my_trpo"]
 
 
 @pytest.fixture
 def soft_clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A whole and a broken plug-in, which rl_zoo3 forgets afterwards."""
+    """Whole plug-ins and a broken one, which rl_zoo3 forgets afterwards."""
     folder = tmp_path_factory.mktemp("plugins")
     plant(folder, "soft-clip", ENTRIES, FILES)
     plant(folder, "thing", {"my_thing": "thing:Thing"}, {"thing.py": BROKEN})
+    plant(folder, "other", {"my_trpo": "other:MyTRPO"}, {"other.py": MY_TRPO})
     with importable(folder), pytest.MonkeyPatch.context() as patch:
-        for name in ENTRIES:  # what is set here is taken away again, whatever register() makes of it
+        for name in IDS:  # what is set here is taken away again, whatever register() makes of it
             patch.setitem(rl_zoo3.ALGOS, name, None)
             patch.setitem(HYPERPARAMS_SAMPLER, name, None)
             del rl_zoo3.ALGOS[name], HYPERPARAMS_SAMPLER[name]
@@ -45,6 +51,12 @@ def test_a_broken_plug_in_is_named_with_its_error() -> None:
     message = refusal("train", "--algo", "my_thing", "--env", "CartPole-v1")
     assert "The plug-in my_thing (thing:Thing of thing 1.5) cannot be used" in message
     assert "No module named 'no_such_module'" in message
+
+
+@pytest.mark.usefixtures("soft_clip")
+def test_what_only_our_loop_can_do_is_refused_to_a_class_without_it() -> None:
+    message = refusal("train", "--resumable", "--algo", "my_trpo", "--env", "CartPole-v1")
+    assert "my_trpo cannot be resumed, the variants can" in message
 
 
 def test_no_plug_in_can_take_an_id_of_rl_zoo3(tmp_path: Path) -> None:

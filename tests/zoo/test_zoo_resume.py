@@ -74,7 +74,7 @@ def test_without_numbers_it_has_twenty_checkpoints_and_a_seed_that_is_drawn_once
     [
         (["--resume", "nowhere"], "nowhere holds no run of train --resumable"),
         (["--resume", "nowhere", "-n", "10"], "leave the others out"),
-        (["--resumable", "--algo", "ppo", "--env", "CartPole-v1"], "ppo is SB3's own and cannot be resumed"),
+        (["--resumable", "--algo", "ppo", "--env", "CartPole-v1"], "ppo cannot be resumed, the variants can"),
         (["--resumable", "--algo", "spo", "--env", "CartPole-v1", "-optimize"], "is for one run"),
         (["--algo", "spo", "--env", "CartPole-v1", "--resumable", "-5"], "every=-5 must be a whole number"),
     ],
