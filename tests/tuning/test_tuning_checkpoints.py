@@ -113,7 +113,7 @@ def test_a_killed_study_goes_on_within_its_run(tmp_path: Path, monkeypatch: pyte
         return [(result["status"], result["returns"], result["steps"]) for result in results]
 
     result = tmp_path / "result"
-    assert was_killed(in_a_child(lambda: rank("killed", 25), result))
+    assert was_killed(in_a_child(lambda: rank("killed", 150), result))
     assert list((tmp_path / "killed/checkpoints").glob("*/checkpoint-*.zip"))
     for folder in ("killed", "undisturbed"):
         assert in_a_child(lambda folder=folder: rank(folder), result) == 0
