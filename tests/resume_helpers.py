@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pickle
+import re
 import random
 import signal
 import traceback
@@ -279,7 +280,10 @@ def _episodes(path: Path) -> list[str]:
 
 def _events(folder: Path) -> list[tuple[str, int, float]]:
     """Return what TensorBoard shows of a folder: all events of its files, one file after the other."""
-    files = sorted(path for path in folder.iterdir() if "tfevents" in path.name)
+    # Named by the second, and by a number within the process, which has more digits in the end
+    numbers = re.compile(r"[0-9]+")
+    files = [path for path in folder.iterdir() if "tfevents" in path.name]
+    files.sort(key=lambda path: [int(number) for number in numbers.findall(path.name)])
     events = [event for path in files for event in EventFileLoader(str(path)).Load()]
     values = [(value.tag, event.step, value.tensor) for event in events for value in event.summary.value]
     return [(tag, step, tuple(tensor.float_val)) for tag, step, tensor in values if tag not in _CLOCKS]
