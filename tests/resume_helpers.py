@@ -5,8 +5,8 @@ import itertools
 import json
 import os
 import pickle
-import re
 import random
+import re
 import signal
 import traceback
 from collections.abc import Callable
