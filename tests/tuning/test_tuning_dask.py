@@ -100,12 +100,13 @@ def executor(cluster: Cluster) -> Iterator[DaskExecutor]:
     executor.shutdown(cancel_futures=True)
 
 
-def test_tasks_run_in_a_process_of_their_own_with_one_thread(cluster: Cluster, executor: DaskExecutor) -> None:
-    assert executor.submit(threads_and_sigint).result() == ("1", True)
-    with Client(cluster.address, set_as_default=False) as client:
-        workers = set(client.run(os.getpid).values())
-    assert len(workers) == 2
-    assert {executor.submit(os.getppid).result() for _ in range(4)} <= workers
+def test_tasks_run_in_a_process_of_their_own_with_one_thread(cluster: Cluster) -> None:
+    with DaskExecutor(cluster.address) as executor:  # without a time limit: the first task imports PyTorch
+        assert executor.submit(threads_and_sigint).result() == ("1", True)
+        with Client(cluster.address, set_as_default=False) as client:
+            workers = set(client.run(os.getpid).values())
+        assert len(workers) == 2
+        assert {executor.submit(os.getppid).result() for _ in range(4)} <= workers
 
 
 def test_limits_and_deaths_are_those_of_the_local_pool(executor: DaskExecutor, tmp_path: Path) -> None:

@@ -53,12 +53,12 @@ def test_a_study_ends_with_all_its_files_and_a_table(ranked_once: tuple[Path, st
     assert max(map(len, output[output.index("Ranking:") :].splitlines())) <= 80
 
 
-def test_a_study_that_is_killed_again_and_again_gives_the_same_ranking(
+def test_a_study_that_is_killed_and_interrupted_gives_the_same_ranking(
     study: Path, ranked_once: tuple[Path, str], tmp_path: Path
 ) -> None:
-    """Three times kill -9 on the coordinator, then Ctrl-C, a killed worker and a file cut in half."""
+    """Kill -9 on the coordinator (ten times in a slow test), Ctrl-C, a killed worker, a file cut in half."""
     before: dict[str, tuple[int, int]] = {}
-    for cells, number in ((2, signal.SIGKILL), (5, signal.SIGKILL), (7, signal.SIGKILL), (9, signal.SIGINT)):
+    for cells, number in ((2, signal.SIGKILL), (6, signal.SIGINT)):
         with running(study, tmp_path) as process:
             wait_until(lambda n=cells: len(finished_cells(tmp_path)) >= n, f"{cells} cells")
             workers = workers_of(process.pid)
@@ -206,8 +206,8 @@ def test_a_dry_run_says_what_would_be_run_and_what_it_costs(
     assert result.exit_code == 0
     assert not (tmp_path / "out").exists()
     row = next(line for line in result.stdout.splitlines() if "CartPole-v1" in line)
-    assert row.split()[:6] == ["CartPole-v1", "2,000", "8", "4", "0", "4"]
-    assert "at most 16 runs, 32,000 steps; about 1 minute of one core" in result.stdout
+    assert row.split()[:6] == ["CartPole-v1", "1,024", "8", "4", "0", "4"]
+    assert "at most 16 runs, 16,384 steps; about 1 minute of one core" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
