@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def _normalised() -> VecEnv:
     return VecNormalize(make_vec_env("Pendulum-v1", n_envs=2, seed=0), gamma=0.9)
 
 
-_SMALL: dict[str, Any] = {"n_steps": 64, "batch_size": 32, "n_epochs": 3, "seed": 11, "device": "cpu"}
+_SMALL: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 3, "seed": 11, "device": "cpu"}
 
 SETTINGS: dict[str, Setting] = {
     "discrete": Setting(lambda: make_vec_env("CartPole-v1", seed=0), {"learning_rate": 1e-3}),
@@ -94,7 +95,7 @@ SETTINGS: dict[str, Setting] = {
             "clip_range_vf": lambda remaining: 0.05 + 0.1 * remaining,
         },
     ),
-    "last minibatch of one sample": Setting(_spaces(VECTOR, BOX), {"n_steps": 65}),
+    "last minibatch of one sample": Setting(_spaces(VECTOR, BOX), {"n_steps": 33}),
     "VecNormalize": Setting(_normalised, {"gamma": 0.9, "max_grad_norm": 0.3}),
     "target_kl": Setting(_spaces(VECTOR, BOX, 2), {"target_kl": 0.003, "learning_rate": 3e-3}),
 }
@@ -131,6 +132,12 @@ def train(cls: type[PPO], setting: Setting, **arguments: Any) -> Run:
     model.learn(setting.rollouts * model.n_steps * model.n_envs)
     logs = [*recorder.dumps, dict(model.logger.name_to_value)]  # the last update is not dumped
     return Run(model, logs, (th.get_rng_state(), np.random.get_state()))
+
+
+@cache
+def ppo(name: str, **arguments: Any) -> Run:
+    """Train SB3's PPO in one of :data:`SETTINGS`, once a process: nobody may change what it returns."""
+    return train(PPO, SETTINGS[name], **arguments)
 
 
 def tensors_of(model: PPO) -> dict[str, th.Tensor]:

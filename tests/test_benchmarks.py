@@ -112,6 +112,7 @@ def test_profile_splits_all_of_the_time() -> None:
         assert all(spent > 0 for part, spent in microseconds.items() if part.startswith(("environment", "update: ")))
 
 
+@pytest.mark.slow  # the commands that it times have tests of their own
 def test_study_times_what_is_installed(
     study: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,7 @@
 """The engines on arrays as a user meets them: same run as SB3, shared memory, choice of engine."""
 
+import itertools
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -116,16 +118,19 @@ class Episodes(BaseCallback):
         return True
 
 
+@cache
+def episodes_of(cls: type, env_id: str, **chosen: Any) -> Any:
+    """Returns and lengths of the episodes of ten rollouts."""
+    recorder = Episodes()
+    model = make(cls, env_id, n_epochs=3, **SETTINGS[env_id], **chosen).learn(10 * 256, callback=recorder)
+    assert model.num_timesteps == 10 * 256
+    return np.array(recorder.episodes)
+
+
 @pytest.mark.parametrize(("env_id", "followed"), [("CartPole-v1", 50), ("Pendulum-v1", 10)])
 def test_ten_rollouts_follow_sb3_until_rounding_flips_an_action(env_id: str, followed: int, engine: str) -> None:
     """CartPole's actions are discrete: equal for long. Pendulum's drift apart bit by bit, and its motion is chaotic."""
-    curves = []
-    for cls, chosen in ((PPO, {}), (ClipPPO, {"engine": engine})):
-        recorder = Episodes()
-        model = make(cls, env_id, n_epochs=5, **SETTINGS[env_id], **chosen).learn(10 * 256, callback=recorder)
-        assert model.num_timesteps == 10 * 256
-        curves.append(np.array(recorder.episodes))
-    sb3, ours = curves
+    sb3, ours = episodes_of(PPO, env_id), episodes_of(ClipPPO, env_id, engine=engine)
     assert len(sb3) > followed
     np.testing.assert_allclose(ours[:followed], sb3[:followed], rtol=1e-3)
 
@@ -259,7 +264,18 @@ def test_a_frozen_or_hooked_parameter_sends_auto_to_torch() -> None:
     assert model.engine_in_use == "torch"
 
 
-@pytest.mark.parametrize("algorithm_id", VARIANTS)
+# What surrounds the slopes is the same for all: one variant that measures nothing, one that measures and goes back. All
+# others, whose gradients and updates are held against PyTorch's in tests of their own, with the slow tests.
+_ALWAYS = (("clip_ppo", ARRAY_ENGINES[0]), ("trust_region_ppo", ARRAY_ENGINES[-1]))
+
+
+@pytest.mark.parametrize(
+    ("algorithm_id", "engine"),
+    [
+        pytest.param(*pair, marks=[] if pair in _ALWAYS else [pytest.mark.slow])
+        for pair in itertools.product(VARIANTS, ARRAY_ENGINES)
+    ],
+)
 def test_every_variant_conforms_on_the_engine(algorithm_id: str, engine: str) -> None:
     """All checks pass; those whose model is not eligible are left out, and no others."""
     left_out = check_variant(VARIANTS[algorithm_id].cls, engine=engine)
@@ -355,7 +371,7 @@ def test_what_surrounds_training_sees_what_it_sees_with_sb3(tmp_path: Path, engi
         folder = tmp_path / cls.__name__
         env = VecNormalize(make_vec_env("Pendulum-v1", 2, seed=1, monitor_dir=str(folder)), gamma=0.9)
         eval_env = VecNormalize(make_vec_env("Pendulum-v1", 1, seed=5), training=False, norm_reward=False)
-        evaluation = EvalCallback(eval_env, eval_freq=100, n_eval_episodes=2, log_path=str(folder), verbose=0)
+        evaluation = EvalCallback(eval_env, eval_freq=200, n_eval_episodes=1, log_path=str(folder), verbose=0)
         model = cls("MlpPolicy", env, n_steps=200, batch_size=50, seed=1, device="cpu", **chosen)
         model.learn(800, callback=evaluation)
         monitored = load_results(str(folder))["r"]

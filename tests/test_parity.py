@@ -1,12 +1,11 @@
 """At its neutral setting every variant is SB3's PPO bit for bit: parameters, moments, logs and random draws."""
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch as th
-from helpers import SETTINGS, LogRecorder, Run, Setting, assert_same_run, train
+from helpers import SETTINGS, LogRecorder, Run, Setting, assert_same_run, ppo, train
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from stable_baselines3 import PPO
@@ -32,41 +31,36 @@ class KeepsTheOldPolicy(ClipPPO):
     needs_old_distribution = True
 
 
-@cache
-def sb3(name: str) -> Run:
-    return train(PPO, SETTINGS[name])
-
-
 @pytest.mark.parametrize("name", SETTINGS)
 def test_clip_ppo_is_ppo(name: str) -> None:
-    assert_same_run(train(ClipPPO, SETTINGS[name]), sb3(name))
+    assert_same_run(train(ClipPPO, SETTINGS[name]), ppo(name))
 
 
 @pytest.mark.parametrize("name", [*SAMPLE, "batch normalisation and dropout", "state-dependent noise, value clip"])
 def test_a_frozen_old_policy_that_is_not_used_changes_nothing(name: str) -> None:
-    assert_same_run(train(KeepsTheOldPolicy, SETTINGS[name]), sb3(name))
+    assert_same_run(train(KeepsTheOldPolicy, SETTINGS[name]), ppo(name))
 
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_a_symmetric_clip_range_high_is_ppo(name: str) -> None:
-    assert_same_run(train(ClipPPO, SETTINGS[name], clip_range_high=0.2), sb3(name))
+    assert_same_run(train(ClipPPO, SETTINGS[name], clip_range_high=0.2), ppo(name))
 
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_a_dual_clip_out_of_reach_is_ppo(name: str) -> None:
-    assert_same_run(train(ClipPPO, SETTINGS[name], dual_clip=1e9), sb3(name))
+    assert_same_run(train(ClipPPO, SETTINGS[name], dual_clip=1e9), ppo(name))
 
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_an_adaptive_clip_without_room_is_ppo(name: str) -> None:
     ours = train(AdaptiveClipPPO, SETTINGS[name], clip_range_min=0.2, clip_range_max=0.2)
-    assert_same_run(ours, sb3(name))
+    assert_same_run(ours, ppo(name))
 
 
 @pytest.mark.parametrize("stop_at", ["minibatch", "epoch", "rollout"])
 @pytest.mark.parametrize("name", SAMPLE)
 def test_a_kl_stop_out_of_reach_is_ppo(name: str, stop_at: str) -> None:
-    assert_same_run(train(KLStopPPO, SETTINGS[name], max_kl=1e9, stop_at=stop_at), sb3(name))
+    assert_same_run(train(KLStopPPO, SETTINGS[name], max_kl=1e9, stop_at=stop_at), ppo(name))
 
 
 @pytest.mark.parametrize("name", [*SAMPLE, "state-dependent noise, value clip", "multi-binary, raw advantages"])
@@ -98,7 +92,7 @@ class AcceptsEverything(TrustRegionPPO):
 def test_accepted_trust_region_updates_are_ppos(name: str) -> None:
     ours = train(AcceptsEverything, SETTINGS[name], max_kl=1e9)
     assert ours.logs[-1]["train/step_fraction"] == 1.0
-    assert_same_run(ours, sb3(name))
+    assert_same_run(ours, ppo(name))
 
 
 # Plain gradient descent: Adam's first step is as long for a gradient that is nothing but rounding

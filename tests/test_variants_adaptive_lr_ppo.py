@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import torch as th
-from helpers import SETTINGS, Setting, assert_same_run, train
-from stable_baselines3 import PPO
+from helpers import SETTINGS, Setting, assert_same_run, ppo, train
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
 from sb3_ppo_variants import AdaptiveLRPPO
@@ -56,7 +55,7 @@ def scripted(**arguments: Any) -> Scripted:
 @pytest.mark.parametrize("name", SAMPLE)
 def test_a_factor_of_one_is_ppo(name: str, adapt_every: str) -> None:
     ours = train(AdaptiveLRPPO, SETTINGS[name], lr_factor=1.0, adapt_every=adapt_every)
-    assert_same_run(ours, train(PPO, SETTINGS[name]))
+    assert_same_run(ours, ppo(name))
 
 
 def test_after_each_epoch_the_next_one_runs_at_the_new_rate() -> None:

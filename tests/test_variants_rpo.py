@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from helpers import SETTINGS, assert_same_run, train
-from stable_baselines3 import PPO
+from helpers import SETTINGS, assert_same_run, ppo, train
 from torch.distributions import Normal
 
 from sb3_ppo_variants import RPO
@@ -19,7 +18,7 @@ CONTINUOUS = ["box", "dense extractor, shared", "state-dependent noise, value cl
 
 @pytest.mark.parametrize("name", CONTINUOUS)
 def test_without_noise_it_is_ppo_and_draws_nothing(name: str) -> None:
-    assert_same_run(train(RPO, SETTINGS[name], rpo_alpha=0), train(PPO, SETTINGS[name]))
+    assert_same_run(train(RPO, SETTINGS[name], rpo_alpha=0), ppo(name))
 
 
 class Watched(RPO):

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from helpers import SETTINGS, assert_same_run, train
-from stable_baselines3 import PPO
+from helpers import SETTINGS, assert_same_run, ppo, train
 
 from sb3_ppo_variants import KLPenaltyPPO, TrulyPPO
 from sb3_ppo_variants.testing import BOX, VECTOR, make_env
@@ -87,20 +86,23 @@ def test_own_values_replace_the_defaults() -> None:
 @pytest.mark.parametrize("name", SAMPLE)
 def test_a_trigger_out_of_reach_leaves_the_unclipped_objective(name: str, arguments: dict[str, float]) -> None:
     ours = train(TrulyPPO, SETTINGS[name], kl_delta=1e9, clip_range=1e9, **arguments)
-    assert_same_run(ours, train(PPO, SETTINGS[name], clip_range=1e9))
+    assert_same_run(ours, ppo(name, clip_range=1e9))
 
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_a_ratio_rollback_of_zero_is_ppo(name: str) -> None:
     ours = train(TrulyPPO, SETTINGS[name], trigger="ratio", rollback_coef=0)
-    theirs = train(PPO, SETTINGS[name])
+    theirs = ppo(name)
     for parameter, expected in zip(ours.model.policy.parameters(), theirs.model.policy.parameters(), strict=True):
         th.testing.assert_close(parameter, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["discrete", "box", "state-dependent noise, value clip"])
 def test_the_rollback_holds_the_policy_closer_than_the_flat_objective(name: str) -> None:
-    hot, setting = {"learning_rate": 3e-3, "n_epochs": 30}, replace(SETTINGS[name], rollouts=1)
+    hot, setting = (
+        {"learning_rate": 3e-3, "n_steps": 64, "batch_size": 32, "n_epochs": 30},
+        replace(SETTINGS[name], rollouts=1),
+    )
     free = train(KLPenaltyPPO, setting, kl_coef=0, **hot).logs[-1]["train/kl"]
     flat, rolled_back = (
         train(TrulyPPO, setting, kl_delta=0.01, **hot, **own).logs[-1]["train/kl"] for own in ({"rollback_coef": 0}, {})
