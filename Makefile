@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 TYPED := build/typed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup rank test test-slow bench lint mutants
+.PHONY: help setup rank test fast-tests test-slow bench lint mutants
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,11 @@ $(STAMP): pyproject.toml setup.py constraints.txt $(wildcard native/*)
 rank: setup ## tune and rank the variants, PPO and TRPO on CartPole-v1 (10 minutes on 2 cores)
 	$(BIN)/ppo-variants rank quick
 
-test: lint ## lint, types and the fast tests
+# Side by side: the checks of types use one core, and some tests wait for processes of theirs.
+test: setup ## lint, types and the fast tests
+	@$(MAKE) --no-print-directory --jobs=2 lint fast-tests
+
+fast-tests: setup
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: setup ## the learning and statistics tests, which take long
