@@ -57,7 +57,16 @@ def plain_attributes(model: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(("family", "variant"), FORMS)
+# Each variant in one of its families, and each family with a third of the variants; the others with the slow tests
+_IN_TURN = {
+    ("Recurrent" if name == "RPO" else tuple(FAMILIES)[number % 3], name) for number, name in enumerate(VARIANT_NAMES)
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "variant"),
+    [pytest.param(*form, marks=[] if form in _IN_TURN else [pytest.mark.slow]) for form in FORMS],
+)
 def test_a_form_learns_saves_loads_and_goes_on(family: str, variant: str, tmp_path: Path) -> None:
     cls = class_of(family, variant)
     # The last of the minibatches has one sample

@@ -24,6 +24,11 @@ CASES: dict[str, tuple[str, Callable[[], VecEnv], dict[str, Any]]] = {
     "masked recurrent Discrete": ("MaskableRecurrent", lambda: make_masked_env(VECTOR, DISCRETE, 2), {}),
     "masked recurrent MultiDiscrete": ("MaskableRecurrent", lambda: make_masked_env(VECTOR, MULTI_DISCRETE, 2), {}),
 }
+# One of each family; the others with the slow tests
+_ALWAYS = ("masked MultiDiscrete", "recurrent Box", "masked recurrent Discrete")
+cases = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in _ALWAYS else [pytest.mark.slow]) for name in CASES]
+)
 
 
 def audits_of(name: str, variant: str = "TrustRegionPPO", **arguments: Any) -> list[Audit]:
@@ -39,14 +44,14 @@ def actor_is_old(audit: Audit) -> bool:
     return all(name.startswith(critics) for name in audit.changed)
 
 
-@pytest.mark.parametrize("name", CASES)
+@cases
 def test_the_measured_kl_is_what_a_walk_through_the_rollout_finds(name: str) -> None:
     for audit in audits_of(name, "ClipPPO", learning_rate=0.02):
         assert audit.kl > 1e-3
         assert audit.logs["train/kl"] == pytest.approx(audit.kl, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", CASES)
+@cases
 @given(
     learning_rate=st.sampled_from([1e-4, 1e-3, 1e-2, 0.1, 1.0, 30.0]),
     max_kl=st.sampled_from([1e-6, 1e-3, 0.03]),
@@ -67,7 +72,7 @@ def test_the_kl_is_never_above_the_bound(name: str, learning_rate: float, max_kl
         assert (audit.kl <= max_kl and audit.gain >= -1e-6) or actor_is_old(audit), audit
 
 
-@pytest.mark.parametrize("name", CASES)
+@cases
 def test_steps_are_accepted_shrunken_and_rolled_back(name: str) -> None:
     def fractions(rate: float, backtracks: int) -> list[float]:
         audits = audits_of(name, learning_rate=rate, max_backtracks=backtracks)

@@ -212,7 +212,7 @@ def test_a_dry_run_says_what_would_be_run_and_what_it_costs(
 
 
 def test_registered_configurations_are_ranked_without_a_trial(study: Path, tmp_path: Path) -> None:
-    ranking = rank(str(study), out=tmp_path, tune=False, console=Console(file=io.StringIO()))
+    ranking = rank(str(study), out=tmp_path, workers=1, tune=False, console=Console(file=io.StringIO()))
     assert {line.best["CartPole-v1"]["trial"] for line in ranking.lines} == {0}
     assert [line.trials["run"] for line in ranking.lines] == [0, 0]
     assert ranking.one_for_all is None

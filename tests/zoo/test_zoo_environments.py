@@ -45,7 +45,14 @@ def check_can_be_drawn(env_id: str) -> None:
             pytest.skip(f"no frames here: {rendering.MEND}")
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.env_id)
+# A simulator that needs a renderer, and a game with wrappers and stacked frames; the others with the slow tests
+_ALWAYS = ("HalfCheetah-v5", "ALE/Breakout-v5")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=case.env_id, marks=[] if case.env_id in _ALWAYS else [pytest.mark.slow]) for case in CASES],
+)
 def test_trained_played_and_filmed(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     import ale_py
     import minigrid

@@ -158,6 +158,7 @@ def own_environment(masked: list[object], monkeypatch: pytest.MonkeyPatch) -> li
     return masked
 
 
+@pytest.mark.slow  # three films, each in a process of its own
 def test_a_film_of_each_checkpoint(own_environment: list[object]) -> None:
     command("train", *own_environment, "-n", 32, "--save-freq", 32, "--eval-freq", -1, "-params", *SMALL)
     # Each film comes from a process of its own; a relative folder is where rl_zoo3 stumbles
