@@ -31,6 +31,7 @@ NONSENSE = [
     ("ClipPPO", {"dual_clip": 0.5}, "dual_clip=0.5"),
     ("ClipPPO", {"value_clip": "max"}, "value_clip='max'"),
     ("ClipPPO", {"critic_epochs": -1}, "critic_epochs=-1"),
+    ("ClipPPO", {"exploration_noise_color": -0.5}, "exploration_noise_color=-0.5"),
 ]
 
 

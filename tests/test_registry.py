@@ -24,6 +24,7 @@ LOOP_PARAMETERS = {
     "critic_max_grad_norm",
     "critic_first",
     "recompute_advantages",
+    "exploration_noise_color",
 }
 OWN_PARAMETERS = {
     "clip_ppo": {"clip_range_high": None, "dual_clip": None, "value_clip": "sb3"},

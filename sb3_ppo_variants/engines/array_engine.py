@@ -9,6 +9,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_ppo_variants.engines import rollout
 from sb3_ppo_variants.engines.array_update import ArrayUpdate
 from sb3_ppo_variants.engines.engine import Engine, Trainable
+from sb3_ppo_variants.engines.exploring import exploring
 from sb3_ppo_variants.engines.kernels.kernels import Kernels
 from sb3_ppo_variants.update_parts.snapshot import PolicySnapshot
 
@@ -42,7 +43,8 @@ class ArrayEngine(Engine):
         sb3_loop: Callable[[], bool],
     ) -> bool:
         if type(rollout_buffer) is not RolloutBuffer:
-            return sb3_loop()
+            with exploring(self._model, rollout_buffer):
+                return sb3_loop()
         return rollout.collect_rollouts(self._model, self.kernels, env, callback, rollout_buffer, n_rollout_steps)
 
     def begin_update(self, old_policy: PolicySnapshot) -> ArrayUpdate:  # noqa: D102

@@ -17,6 +17,7 @@ from typing_extensions import Self
 
 from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
+from sb3_ppo_variants.update_parts.colored_noise import ColoredNoise
 from sb3_ppo_variants.update_parts.minibatch import CriticBatch, MiniBatch
 from sb3_ppo_variants.update_parts.snapshot import PolicySnapshot
 from sb3_ppo_variants.update_parts.statistics import Losses, RolloutMeasurement, UpdateStatistics
@@ -158,6 +159,7 @@ class Trainable(Protocol):
     max_grad_norm: float
     critic_epochs: int | None
     critic_optimizer: th.optim.Optimizer | None
+    exploration_noise: ColoredNoise | None
     needs_old_distribution: bool
 
     _last_obs: np.ndarray | dict[str, np.ndarray] | None

@@ -54,7 +54,10 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     n_steps = 0
     while n_steps < n_rollout_steps:
         obs_tensor = _as_tensor(self._last_obs, self)
-        flat_actions, value_array, log_prob_array = kernels.act(rows_of_numbers(obs_tensor.numpy(), kernels.dtype))
+        flat_actions, value_array, log_prob_array = kernels.act(
+            rows_of_numbers(obs_tensor.numpy(), kernels.dtype),
+            None if self.exploration_noise is None else self.exploration_noise.at(n_steps),
+        )
         # Before the environment sees such an action; an infinite mean leaves the log-probability finite
         if not (_is_finite(log_prob_array) and (bounds is None or _is_finite(flat_actions))):
             cause = "log-prob" if all_finite(self._last_obs) else "observation"

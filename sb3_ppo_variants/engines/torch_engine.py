@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 from sb3_ppo_variants.engines.batched_adam import batched_adam
 from sb3_ppo_variants.engines.engine import CriticSettings, Engine, Trainable, Update
+from sb3_ppo_variants.engines.exploring import exploring
 from sb3_ppo_variants.engines.quick_checks import quick_checks
 from sb3_ppo_variants.engines.rollout_data import minibatches
 from sb3_ppo_variants.engines.tensor_statistics import TensorStatistics
@@ -48,11 +49,11 @@ class TorchEngine(Engine):
         self,
         env: VecEnv,  # noqa: ARG002
         callback: BaseCallback,  # noqa: ARG002
-        rollout_buffer: RolloutBuffer,  # noqa: ARG002
+        rollout_buffer: RolloutBuffer,
         n_rollout_steps: int,  # noqa: ARG002
         sb3_loop: Callable[[], bool],
     ) -> bool:
-        with quick_checks(self._model.policy):
+        with quick_checks(self._model.policy), exploring(self._model, rollout_buffer):
             return sb3_loop()
 
     def begin_update(self, old_policy: PolicySnapshot) -> "TorchUpdate":  # noqa: D102

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.engines.engine import CriticSettings
 from sb3_ppo_variants.training.checks import check_choice, check_count, check_number
-from sb3_ppo_variants.training.sb3_seams import SB3Seams
+from sb3_ppo_variants.training.exploration import Exploration
 from sb3_ppo_variants.update_parts.minibatch import CriticBatch
 
 _OPTIMIZER = "critic_optimizer"
@@ -43,7 +43,7 @@ class Truncation(NamedTuple):
     observation: Any
 
 
-class CriticOptions(SB3Seams):
+class CriticOptions(Exploration):
     """How the critic is trained: with the actor, as SB3 does, or on its own. Documented in :class:`UpdateLoop`."""
 
     stop_critic: bool = True

@@ -72,10 +72,17 @@ class UpdateLoop(CriticOptions):
     :param critic_first: whether the critic's passes come before the actor's, not after them
     :param recompute_advantages: "epoch" computes advantages and returns again before each epoch, with the critic as it
         is then; "never" keeps the rollout's, as SB3 does
+    :param exploration_noise_color: exponent of the power spectrum 1/f^color, along time, of the standard normal numbers
+        that a Gaussian policy draws while rollouts are collected, in [0, 2]: 0 draws what SB3 draws, 0.5 is the
+        recommendation of Hollenstein et al. 2024 (2312.11091), 1 pink noise, 2 red noise. Each number stays N(0, 1),
+        and log-probabilities are those of independent draws; environments and action dimensions are independent; it
+        goes on over the ends of episodes and rollouts, and in files. ``predict`` draws as always. See
+        :class:`~sb3_ppo_variants.update_parts.colored_noise.ColoredNoise`
     :param engine: "torch" (default) equals SB3 bit for bit. "auto" runs plain MLP policies on the CPU in
         compiled kernels or, where those do not run, in NumPy: several times faster and equal up to float rounding; and
         everything else in PyTorch. "compiled" and "numpy" insist
-    :raises ValueError: if ``engine`` is "compiled" or "numpy" and the model cannot run on it
+    :raises ValueError: if ``engine`` is "compiled" or "numpy" and the model cannot run on it, or
+        ``exploration_noise_color`` is above 0 and the policy is not SB3's Gaussian (discrete actions, gSDE)
 
     :cvar limits_step_by: a few words for tables
     :cvar own_search_space: ranges of the parameters that tuning adds to the shared ones
@@ -102,6 +109,7 @@ class UpdateLoop(CriticOptions):
         critic_max_grad_norm: float | None = None,
         critic_first: bool = False,
         recompute_advantages: Literal["never", "epoch"] = "never",
+        exploration_noise_color: float = 0.0,
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
         self.engine = engine
@@ -113,6 +121,7 @@ class UpdateLoop(CriticOptions):
         self.critic_max_grad_norm = critic_max_grad_norm
         self.critic_first = critic_first
         self.recompute_advantages = recompute_advantages
+        self.exploration_noise_color = exploration_noise_color
         # What checks read of SB3's arguments, before SB3 makes an environment
         for name in ("learning_rate", "clip_range", "clip_range_vf", "normalize_advantage"):
             setattr(self, name, kwargs.get(name, signature(PPO).parameters[name].default))

@@ -73,10 +73,15 @@ class CompiledKernels(Kernels):
 
     # Rollouts -------------------------------------------------------------------------------------------------------
 
-    def act(self, observations: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:  # noqa: D102
+    def act(  # noqa: D102
+        self, observations: FloatArray, noise: FloatArray | None = None
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
         memory = self._memory(len(observations))
         memory.x.array[...] = observations
-        self._draw(memory)
+        if noise is None:
+            self._draw(memory)
+        else:
+            memory.noise.array[...] = noise
         drawn = memory.choices if self._kind == _CATEGORICAL else memory.actions
         self._c.act(
             self._policy,

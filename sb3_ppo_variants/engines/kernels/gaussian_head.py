@@ -37,13 +37,16 @@ class DiagGaussianHead(Head):
         self._z = (actions - mean) * self._inverse_std
         return self._log_prob(self._z)
 
-    def sample(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:  # noqa: D102
+    def sample(  # noqa: D102
+        self, outputs: FloatArray, noise: FloatArray | None = None
+    ) -> tuple[FloatArray, FloatArray]:
         if self._noise.array.shape != outputs.shape:
             self._noise, self._std = Shared(np.empty_like(outputs)), Shared(np.empty_like(self._log_std.array))
         # PyTorch's exp, for the same bits as SB3's actions
         th.exp(self._log_std.tensor, out=self._std.tensor)
-        self._noise.tensor.normal_()
-        noise = self._noise.array
+        if noise is None:
+            self._noise.tensor.normal_()
+            noise = self._noise.array
         return outputs + noise * self._std.array, self._log_prob(noise)
 
     def _log_prob(self, z: FloatArray) -> FloatArray:

@@ -101,10 +101,14 @@ class Kernels(ABC):
     # Rollouts: the arrays returned are the caller's -----------------------------------------------------------------
 
     @abstractmethod
-    def act(self, observations: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def act(
+        self, observations: FloatArray, noise: FloatArray | None = None
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Draw an action per row; return actions, shape (B, D), values, shape (B, 1), log-probabilities, shape (B,).
 
-        Random numbers come from PyTorch's global generator, in the order and amount of SB3's distributions.
+        :param observations: shape (B, inputs)
+        :param noise: the standard normal draws of a Gaussian, shape (B, D); None: random numbers come from PyTorch's
+            global generator, in the order and amount of SB3's distributions
         """
 
     @abstractmethod

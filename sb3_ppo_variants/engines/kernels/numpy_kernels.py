@@ -42,8 +42,15 @@ class NumpyKernels(Kernels):
     def why_not(cls, policy: ActorCriticPolicy) -> str | None:  # noqa: ARG003, D102 -- see Kernels
         return None
 
-    def act(self, observations: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:  # noqa: D102
-        actions, log_probs = self.head.sample(self._choose(observations))
+    def act(  # noqa: D102
+        self, observations: FloatArray, noise: FloatArray | None = None
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        outputs = self._choose(observations)
+        if noise is None:
+            actions, log_probs = self.head.sample(outputs)
+        else:
+            assert isinstance(self.head, DiagGaussianHead)
+            actions, log_probs = self.head.sample(outputs, noise.astype(self.dtype, copy=False))
         values = self._critic.forward(observations).copy()  # the workspace is overwritten by the next pass
         return actions, values, log_probs
 
