@@ -1,12 +1,14 @@
 """Variants with action masks: invalid actions are never taken, and never count."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from typing_extensions import Unpack
 
+from sb3_ppo_variants.families.asymmetric import MaskableAsymmetricMultiInputPolicy
 from sb3_ppo_variants.families.family import Family
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
 
@@ -23,6 +25,8 @@ class Maskable(Family):
 
     Source: Huang and Ontanon 2020 (2006.14171).
     """
+
+    asymmetric_policy: ClassVar[type[ActorCriticPolicy]] = MaskableAsymmetricMultiInputPolicy
 
     def __init__(self, policy: Any, env: Any, **kwargs: Unpack[PPOKwargs]) -> None:
         env = maybe_make_env(env, kwargs.get("verbose", 0))

@@ -9,9 +9,10 @@ from gymnasium import spaces
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_ppo_variants.families.asymmetric import MaskableRecurrentAsymmetricMultiInputPolicy
 from sb3_ppo_variants.families.buffers import MaskableRecurrentDictRolloutBuffer, MaskableRecurrentRolloutBuffer
 from sb3_ppo_variants.families.maskable import Maskable
 from sb3_ppo_variants.families.policies import (
@@ -41,6 +42,7 @@ class MaskableRecurrent(Maskable, Recurrent):
             "MultiInputLstmPolicy": MaskableRecurrentMultiInputActorCriticPolicy,
         }
     )
+    asymmetric_policy: ClassVar[type[ActorCriticPolicy]] = MaskableRecurrentAsymmetricMultiInputPolicy
     policy: MaskableRecurrentActorCriticPolicy
 
     def _setup_model(self) -> None:

@@ -12,12 +12,13 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from typing_extensions import Unpack
 
+from sb3_ppo_variants.families.asymmetric import RecurrentAsymmetricMultiInputPolicy
 from sb3_ppo_variants.families.family import Family
 from sb3_ppo_variants.families.padding import without_padding
 from sb3_ppo_variants.maths import losses
@@ -49,6 +50,7 @@ class Recurrent(Family):
 
     # The short names of all other classes mean the same: there is no policy without memory here
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = with_short_names(RecurrentPPO.policy_aliases)
+    asymmetric_policy: ClassVar[type[ActorCriticPolicy]] = RecurrentAsymmetricMultiInputPolicy
     policy: RecurrentActorCriticPolicy
     rollout_buffer: RecurrentRolloutBuffer
     _last_lstm_states: RNNStates | None

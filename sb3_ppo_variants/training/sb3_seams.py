@@ -11,6 +11,7 @@ import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 from typing_extensions import Self
@@ -20,6 +21,7 @@ from sb3_ppo_variants.entries.constructors import constructor_parameters
 from sb3_ppo_variants.entries.entry import model_from_zoo
 from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.resume.model import Resumable
+from sb3_ppo_variants.training.asymmetric import AsymmetricMultiInputPolicy, policy_with_keys
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.finite import all_finite, in_the_rollout, is_invalid_distribution
 from sb3_ppo_variants.vec_env import as_vec_env
@@ -36,6 +38,7 @@ class SB3Seams(_Base):
     """SB3's methods as far as the package changes them; :class:`UpdateLoop` stands on it."""
 
     zoo_config: ClassVar[str]
+    asymmetric_policy: ClassVar[type[ActorCriticPolicy]] = AsymmetricMultiInputPolicy
 
     _engine: Engine | None = None
     _update: Update | None = None
@@ -169,6 +172,7 @@ class SB3Seams(_Base):
     def _setup_model(self) -> None:
         self._check_options()
         self.policy_kwargs = resolve_policy_kwargs(self.policy_kwargs)
+        self.policy_class = policy_with_keys(self.policy_class, self.policy_kwargs, self.asymmetric_policy)
         super()._setup_model()
         self._choose_engine()
 

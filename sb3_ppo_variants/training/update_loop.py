@@ -57,6 +57,9 @@ class UpdateLoop(CriticOptions):
     ``stop_critic`` says), and the critic makes its passes with an Adam of its own. Both need actor and critic
     without shared trainable parameters.
 
+    With Dict observations, ``policy_kwargs=dict(actor_keys=[...], critic_keys=[...])`` says what actor and critic see:
+    :class:`~sb3_ppo_variants.training.asymmetric.AsymmetricKeys`.
+
     Beside SB3's keys every update logs ``train/actor_epochs`` and ``train/critic_epochs``, the passes that each made
     or began; with ``critic_epochs``, ``train/value_loss`` is that of the critic's last pass,
     ``train/critic_learning_rate`` its rate, and ``train/explained_variance_after`` what SB3's

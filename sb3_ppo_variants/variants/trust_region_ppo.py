@@ -31,6 +31,9 @@ class TrustRegion(UpdateLoop):
     worse than before; if no k does, those parameters are the old ones, bit for bit. The critic's own parameters keep
     their training; parameters that actor and critic share follow the actor. Adam's moments are kept.
 
+    Prior art: KLE-Rollback of Dossa et al. 2021 stops early too, and takes the epoch back whose estimated KL is too
+    large. Here the KL is exact and over the whole rollout, and the step is shrunk before it is taken back.
+
     The KL is analytic for all distributions of SB3; with a custom one that has no closed form it is the k3
     estimate, and the log key says so (``train/kl_k3``). Logs ``train/step_fraction`` (1: the whole step, 0: rolled
     back) and ``train/backtracks``.
@@ -50,7 +53,9 @@ class TrustRegion(UpdateLoop):
     :raises ValueError: if an own parameter is outside its range
 
     Source: the constraint and line search of TRPO (Schulman et al. 2015, 1502.05477, appendix C), put behind
-    PPO's update; the combination is this package's construction.
+    PPO's update; the combination is this package's construction. Dossa, Huang, Ontanon, Matsubara 2021, "An Empirical
+    Investigation of Early Stopping Optimizations in Proximal Policy Optimization", IEEE Access,
+    doi:10.1109/ACCESS.2021.3106662.
     """
 
     zoo_config: ClassVar[str] = "trust_region_ppo"
