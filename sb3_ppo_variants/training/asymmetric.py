@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.policies import ActorCriticPolicy, MultiInputActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy, MultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtractor
 from stable_baselines3.common.type_aliases import Schedule
 
@@ -89,8 +89,8 @@ class AsymmetricMultiInputPolicy(AsymmetricKeys, MultiInputActorCriticPolicy):
 
 
 def policy_with_keys(
-    policy_class: type[ActorCriticPolicy], policy_kwargs: Mapping[str, Any], asymmetric: type[ActorCriticPolicy]
-) -> type[ActorCriticPolicy]:
+    policy_class: type[BasePolicy], policy_kwargs: Mapping[str, Any], asymmetric: type[BasePolicy]
+) -> type[BasePolicy]:
     """Return the policy class that understands the arguments: another one where they name keys.
 
     :param policy_class: what the user asks for

@@ -31,8 +31,8 @@ class TrustRegion(UpdateLoop):
     worse than before; if no k does, those parameters are the old ones, bit for bit. The critic's own parameters keep
     their training; parameters that actor and critic share follow the actor. Adam's moments are kept.
 
-    Prior art: KLE-Rollback of Dossa et al. 2021 stops early too, and takes the epoch back whose estimated KL is too
-    large. Here the KL is exact and over the whole rollout, and the step is shrunk before it is taken back.
+    Prior art: KLE-Rollback of Dossa et al. 2021 rolls the policy back after an early stop. Here the KL that decides is
+    exact and over the whole rollout, and the step is shrunk before it is rolled back altogether.
 
     The KL is analytic for all distributions of SB3; with a custom one that has no closed form it is the k3
     estimate, and the log key says so (``train/kl_k3``). Logs ``train/step_fraction`` (1: the whole step, 0: rolled
