@@ -168,13 +168,6 @@ def test_one_wheel_serves_every_python_from_3_10(wheel: Path) -> None:
     assert (python, abi) == ("cp310", "abi3")
 
 
-def test_compiled_kernels_of_the_wheel_train(installed: Path, tmp_path: Path) -> None:
-    assert run(installed / "bin" / "python", "-c", WHICH_ENGINE, cwd=tmp_path).split() == [
-        "compiled",
-        "_kernels.abi3.so",
-    ]
-
-
 def test_an_installation_without_a_compiler_goes_on_without_compiled_kernels(
     tree: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -202,14 +195,13 @@ def test_constraints_pin_every_direct_requirement_that_make_installs(metadata: M
     )
 
 
-def test_core_requirements_suffice_to_train_and_list(installed: Path, tmp_path: Path, only_in_extras: str) -> None:
+def test_core_requirements_suffice_to_train_with_the_wheels_kernels_and_to_list(
+    installed: Path, tmp_path: Path, only_in_extras: str
+) -> None:
     assert {"optuna", "scipy", "mujoco", "pytest"} <= set(only_in_extras.split())
     python = installed / "bin" / "python"
-    check = (
-        "import sb3_ppo_variants as s, sb3_ppo_variants.testing; "
-        "s.ClipPPO('MlpPolicy', 'CartPole-v1', n_steps=64).learn(64)"
-    )
-    run(python, "-c", check, cwd=tmp_path, BLOCKED=only_in_extras)
+    check = f"import sb3_ppo_variants.testing{WHICH_ENGINE}"
+    assert run(python, "-c", check, cwd=tmp_path, BLOCKED=only_in_extras).split() == ["compiled", "_kernels.abi3.so"]
     table = run(installed / "bin" / "ppo-variants", "list", cwd=tmp_path, BLOCKED=only_in_extras, COLUMNS="200")
     for algorithm_id in ("adaptive_clip_ppo", "trust_region_ppo", "trpo"):
         assert algorithm_id in table
