@@ -1,7 +1,7 @@
 """``ppo-variants rank``: tune, re-train on held-out seeds, rank, write. Resumes by being run again."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +21,10 @@ from .runs.cell import Cell, CellResult, run_cell
 from .runs.executor import CellExecutor
 from .runs.store import CellStore, FolderLock
 from .runs.workers import default_workers, open_executor
+from .study.pairs import runnable
 from .study.plan import estimate, show_plan
 from .study.protocol import pin_protocol, protocol_digest, protocol_of
-from .study.study_file import StudyChoices, load_study
+from .study.study_file import Study, StudyChoices, load_study
 
 
 def rank(
@@ -50,11 +51,12 @@ def rank(
     :raises concurrent.futures.BrokenExecutor: no worker can be kept alive, or the Dask scheduler is gone
     :raises KeyboardInterrupt: Ctrl-C, with everything stopped and saved
     """
-    study = load_study(name_or_path, **choices)
+    study, left_out = _runnable(name_or_path, choices)
     name = Path(name_or_path).stem
     folder = out or Path("runs") / name
     checkpoints = (folder / "checkpoints").resolve()
     console = console or Console()
+    _say_left_out(left_out, console)
     limits = {"time_limit": study.budget.time_limit, "memory_limit": study.budget.memory_limit}
     with open_executor(workers, dask, log=folder / "workers.log", **limits) as executor, FolderLock(folder):
         protocol = protocol_of(name, study)
@@ -100,5 +102,21 @@ def preview(
     :param choices: what is to be different from the study
     :raises ValueError: something is wrong with the arguments
     """
+    study, left_out = _runnable(name_or_path, choices)
+    console = console or Console()
+    _say_left_out(left_out, console)
+    show_plan(study, default_workers() if workers is None else workers, console)
+
+
+def _runnable(name_or_path: str, choices: StudyChoices) -> tuple[Study, dict[str, str]]:
+    """The study, and the algorithms that are left out of it because they cannot run, with their reasons."""
     study = load_study(name_or_path, **choices)
-    show_plan(study, default_workers() if workers is None else workers, console or Console())
+    try:
+        return runnable(study)
+    except ValueError as error:
+        raise ValueError(f"study {name_or_path}: {error}") from error
+
+
+def _say_left_out(left_out: Mapping[str, str], console: Console) -> None:
+    for algorithm, reason in left_out.items():
+        console.print(f"Left out: {algorithm} {reason}", highlight=False, markup=False)

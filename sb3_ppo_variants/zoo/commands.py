@@ -16,7 +16,7 @@ from types import TracebackType
 import gymnasium as gym
 import yaml
 
-from sb3_ppo_variants.registry import get_algorithm, plugins
+from sb3_ppo_variants.registry import IMPOSSIBLE, get_algorithm, plugins
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.zoo import INSTALL, rendering, resuming, workarounds
 
@@ -246,8 +246,8 @@ def _check_options(command: Command, arguments: Sequence[str]) -> None:
     parser.add_argument("--no-render", action="store_true")
     options, _ = parser.parse_known_args(arguments)
     if options.algo is not None:
-        if options.algo in {plugin.id for plugin in plugins()}:
-            get_algorithm(options.algo)  # says why a broken one cannot be used
+        if options.algo in {*IMPOSSIBLE, *(plugin.id for plugin in plugins())}:
+            get_algorithm(options.algo)  # says why one cannot be used
         _check_known("algorithm", options.algo, ALGOS, "ppo-variants list shows ours, beside rl_zoo3's.")
     if options.env is not None and options.gym_packages is None and command.module != "load_from_hub":
         _check_known("environment", options.env, gym.registry, "is the package that registers it installed?")

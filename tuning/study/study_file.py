@@ -21,6 +21,7 @@ from typing_extensions import Unpack
 from sb3_ppo_variants.registry import algorithms, get_algorithm
 from sb3_ppo_variants.tuning_space import TuningSpace
 
+from ..runs.faults import describe
 from .scales import Scale, scale_of
 
 
@@ -218,10 +219,12 @@ def _check_environment(env_id: str) -> None:
         gymnasium.make(env_id).close()
     except gymnasium.error.DependencyNotInstalled as error:
         raise ValueError(f'{env_id}: {error}; pip install "sb3-ppo-variants[box2d,mujoco]"') from error
-    except (gymnasium.error.Error, ImportError) as error:
-        near = difflib.get_close_matches(env_id, gymnasium.registry, n=3)
+    except Exception as error:  # an environment's constructor may raise anything
+        near = [name for name in difflib.get_close_matches(env_id, gymnasium.registry, n=3) if name != env_id]
         hint = f" (near: {', '.join(near)})" if near else ""
-        raise ValueError(f"environment {env_id} cannot be made: {' '.join(str(error).split())}{hint}") from error
+        known = isinstance(error, gymnasium.error.Error | ImportError)
+        reason = " ".join(str(error).split()) if known else describe(error)
+        raise ValueError(f"environment {env_id} cannot be made: {reason}{hint}") from error
 
 
 def _one_line(error: ValidationError) -> str:
