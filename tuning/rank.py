@@ -46,7 +46,8 @@ def rank(
     :param storage: Optuna storage URL; SQLite in ``out`` by default
     :param console: where progress and the table are shown
     :param choices: what is to be different from the study
-    :raises ValueError: something is wrong with the arguments, before any work
+    :return: the ranking, without a line where no algorithm finished its runs
+    :raises ValueError: something is wrong with the arguments, or an algorithm cannot run, before any work
     :raises OSError: results or storage cannot be written
     :raises concurrent.futures.BrokenExecutor: no worker can be kept alive, or the Dask scheduler is gone
     :raises KeyboardInterrupt: Ctrl-C, with everything stopped and saved
@@ -54,11 +55,11 @@ def rank(
     study, left_out = _runnable(name_or_path, choices)
     name = Path(name_or_path).stem
     folder = out or Path("runs") / name
-    checkpoints = (folder / "checkpoints").resolve()
+    log, checkpoints = folder / "workers.log", (folder / "checkpoints").resolve()
     console = console or Console()
     _say_left_out(left_out, console)
     limits = {"time_limit": study.budget.time_limit, "memory_limit": study.budget.memory_limit}
-    with open_executor(workers, dask, log=folder / "workers.log", **limits) as executor, FolderLock(folder):
+    with open_executor(workers, dask, log=log, **limits) as executor, FolderLock(folder):
         protocol = protocol_of(name, study)
         pin_protocol(folder, protocol)
         url = storage or f"sqlite:///{(folder / 'study.db').resolve()}"
@@ -68,9 +69,12 @@ def rank(
             studies = len(decisions.tracks)
             console.print(f"{name}: {studies} studies, {executor.where}, results in {folder}", highlight=False)
             console.print(f"{name}: {estimate(study, cores)}", highlight=False)
-            _run(decisions, folder, executor, console, run_cell if dask else partial(run_cell, checkpoints=checkpoints))
+            progress = Progress(decisions, console, "the log of its Dask worker" if dask else str(log))
+            _run(
+                decisions, folder, executor, progress, run_cell if dask else partial(run_cell, checkpoints=checkpoints)
+            )
             shutil.rmtree(checkpoints, ignore_errors=True)  # of runs that were stopped at a limit
-        ranking = make_ranking(decisions, protocol, study.seed)
+        ranking = make_ranking(decisions, protocol, study.seed, left_out)
         write_results(folder, ranking, decisions.tracks)
         report = write_report(folder)
     show(ranking, console)
@@ -82,10 +86,9 @@ def _run(
     decisions: Decisions,
     folder: Path,
     executor: CellExecutor,
-    console: Console,
+    progress: Progress,
     run: Callable[[Cell], CellResult],
 ) -> None:
-    progress = Progress(decisions, console)
     store = CellStore(folder / "cells", progress.note)
     with progress.live():
         Coordinator(decisions, store, executor, progress, run=run).run()

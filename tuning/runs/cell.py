@@ -35,6 +35,8 @@ from sb3_ppo_variants.evaluation import evaluate_policy
 from sb3_ppo_variants.registry import get_algorithm
 from sb3_ppo_variants.resume import ResumableCheckpoint, has_checkpoint, resumable
 
+from .faults import describe, is_ours
+
 CELL_SCHEMA = 2
 """Raised whenever the same cell would give another result: old files are then not taken for new ones."""
 
@@ -113,7 +115,8 @@ class CellResult(_Record):
     """What a run gave.
 
     :param status: "ok", or "failed" with a reason
-    :param reason: why it failed, one line; empty when it did not
+    :param reason: why it failed, one line with file and line; empty when it did not
+    :param is_fault: whether it failed by what looks like a fault of this package, which is no outcome of the algorithm
     :param score: mean raw return of the final evaluation; None when it failed
     :param returns: raw return of each final evaluation episode
     :param curve: learning curve; its last point is the final score
@@ -124,6 +127,7 @@ class CellResult(_Record):
 
     status: Literal["ok", "failed"]
     reason: str = ""
+    is_fault: bool = False
     score: FiniteFloat | None = None
     returns: tuple[FiniteFloat, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
@@ -165,13 +169,20 @@ def require_same_versions(cell: Cell, result: CellResult) -> None:
         )
 
 
-def failed_result(reason: str, *, seconds: float = 0.0) -> CellResult:
+def failed_result(reason: str, *, is_fault: bool = False, seconds: float = 0.0) -> CellResult:
     """The record of a run that gave no score.
 
     :param reason: one line for the user
+    :param is_fault: whether this package seems to be at fault
     :param seconds: time spent on it
     """
-    return CellResult(status="failed", reason=" ".join(reason.split()), seconds=seconds, versions=package_versions())
+    return CellResult(
+        status="failed",
+        reason=" ".join(reason.split()),
+        is_fault=is_fault,
+        seconds=seconds,
+        versions=package_versions(),
+    )
 
 
 def run_cell(cell: Cell, *, checkpoints: Path | None = None) -> CellResult:
@@ -193,8 +204,10 @@ def run_cell(cell: Cell, *, checkpoints: Path | None = None) -> CellResult:
         shutil.rmtree(folder, ignore_errors=True)
         return result
     except Exception as error:
-        traceback.print_exc(file=sys.stderr)
-        return failed_result(f"{type(error).__name__}: {error}", seconds=time.perf_counter() - started)
+        # In one piece: workers share a log
+        title = f"{cell.algorithm} on {cell.environment}, seed {cell.seed}, cell {cell.key}:"
+        print(f"{title}\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        return failed_result(describe(error), is_fault=is_ours(error), seconds=time.perf_counter() - started)
 
 
 def _train_and_evaluate(cell: Cell, checkpoints: Path) -> CellResult:

@@ -11,7 +11,7 @@ from sb3_ppo_variants.registry import get_algorithm
 
 from ..runs.cell import CELL_SCHEMA, canonical_json, package_versions
 from ..runs.files import write_atomically
-from .rules import CANDIDATES, CONFIDENCE, N_PRUNING_STARTUP_TRIALS, N_STARTUP_TRIALS, RESAMPLES
+from .rules import CANDIDATES, CONFIDENCE, FAILED_RUNS, N_PRUNING_STARTUP_TRIALS, N_STARTUP_TRIALS, RESAMPLES
 from .scales import FLOOR, TABLE_VERSION
 from .seeds import SeedSets, seed_sets
 from .study_file import Study
@@ -41,6 +41,7 @@ def protocol_of(name: str, study: Study) -> dict[str, Any]:
         "candidates": CANDIDATES,
         "chosen_by": "mean over the validation seeds",
         "actions_in_evaluation": "deterministic",
+        "failed_runs": FAILED_RUNS,
         "normalisation": {
             "version": TABLE_VERSION,
             "floor": FLOOR,
