@@ -64,7 +64,7 @@ def make_ranking(
     ]
     return Ranking(
         protocol=protocol,
-        verdict=verdict(lines, close, part.not_run),
+        verdict=verdict(lines, close, part.not_run, part.environments),
         lines=lines,
         environments=part.environments,
         unranked=[runs for runs in everybody if runs.algorithm not in scores],

@@ -7,15 +7,16 @@ from .results import REFERENCES, NotRun, Ranked
 from .statistics import COVERAGE, FEW_SEEDS, Estimate
 
 
-def verdict(lines: Sequence[Ranked], close: Sequence[str], not_run: Sequence[NotRun]) -> str:
+def verdict(lines: Sequence[Ranked], close: Sequence[str], not_run: Sequence[NotRun], env_ids: Sequence[str]) -> str:
     """The outcome in a sentence or two.
 
     :param lines: best first
     :param close: algorithms of lower ranks that are not separable from the first
     :param not_run: who has no score where
+    :param env_ids: environments that count
     """
     if not lines:
-        nothing = all(record.failed == record.runs for record in not_run)
+        nothing = not env_ids and all(record.failed == record.runs for record in not_run)
         reason = "no test run finished" if nothing else "no algorithm has run on every environment"
         return f"No algorithm is ranked: {reason}."
     ranked = {line.algorithm for line in lines}
