@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import re
 import time
 
 import gymnasium
@@ -204,9 +205,36 @@ def test_non_finite_rewards_make_a_failed_run_with_a_reason(reward: float, capsy
 
 
 def test_an_environment_that_raises_makes_a_failed_run_with_its_message(capsys: pytest.CaptureFixture[str]) -> None:
-    result = run_cell(odd_cell(error="the motor\nburnt"))
-    assert (result.status, result.reason) == ("failed", "RuntimeError: the motor burnt")
-    assert "Traceback" in capsys.readouterr().err
+    cell = odd_cell(error="the motor\nburnt")
+    result = run_cell(cell)
+    assert (result.status, result.is_fault) == ("failed", False)
+    assert re.fullmatch(r"RuntimeError: the motor burnt \(test_tuning_cell\.py:\d+\)", result.reason)
+    log = capsys.readouterr().err
+    assert log.startswith(f"ppo on Odd-v0, seed 1024, cell {cell.key}:\n")
+    assert "Traceback" in log
+
+
+def test_a_programming_error_inside_the_package_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cell_module, "whole_rollouts", None)
+    result = run_cell(make_cell())
+    assert (result.status, result.is_fault) == ("failed", True)
+    assert re.search(r"TypeError: .* \(sb3_ppo_variants/tuning/runs/cell\.py:\d+\)", result.reason)
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, ValueError])
+def test_what_an_environment_raises_is_no_fault_of_the_package(error: type[Exception]) -> None:
+    def raising(*args: object) -> None:
+        raise error("mine")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OddEnv, "step", raising)
+        assert not run_cell(odd_cell()).is_fault
+
+
+def test_what_the_package_objects_to_is_no_fault_of_its_own() -> None:
+    result = run_cell(make_cell(steps=100))
+    assert "cell.py" in result.reason
+    assert not result.is_fault
 
 
 def test_a_configuration_that_makes_no_sense_is_a_failed_run() -> None:

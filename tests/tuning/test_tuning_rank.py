@@ -198,6 +198,11 @@ def test_options_reach_the_harness(called: dict[str, Any]) -> None:
     }  # fmt: skip
 
 
+def test_a_study_in_which_nothing_finished_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rank_module, "rank", lambda study, **options: SimpleNamespace(lines=[]))
+    assert CliRunner().invoke(cli.app, ["rank", "quick"]).exit_code == 3
+
+
 def test_without_options_everything_is_the_studys(called: dict[str, Any]) -> None:
     CliRunner().invoke(cli.app, ["rank", "quick"])
     assert called.pop("tune") is True

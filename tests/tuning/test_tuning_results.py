@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from sb3_ppo_variants.tuning.ranking import statistics
 from sb3_ppo_variants.tuning.ranking.best_yml import best_yml
 from sb3_ppo_variants.tuning.ranking.make_ranking import make_ranking
 from sb3_ppo_variants.tuning.ranking.ranking_csv import ranking_csv
@@ -158,10 +159,17 @@ def breaking(*where: tuple[str, str], seeds: int = 99, is_fault: bool = False) -
     return one
 
 
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of who is ranked, not of the numbers."""
+    monkeypatch.setattr(statistics, "RESAMPLES", 100)
+
+
 PAIR = {"algorithms": ["ppo", "trpo"]}
 TWO = {"environments": {"CartPole-v1": {"steps": 20_000}, "Acrobot-v1": {"steps": 20_000}}}
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_a_failed_run_beside_finished_ones_counts_with_the_floor_and_is_told(tmp_path: Path) -> None:
     ranking, tracks = make(tmp_path, three_seeds(**PAIR), breaking(("ppo", "CartPole-v1"), seeds=2))
     ppo = ranking.lines[-1]
@@ -173,6 +181,7 @@ def test_a_failed_run_beside_finished_ones_counts_with_the_floor_and_is_told(tmp
     json.loads((tmp_path / "ranking.json").read_text(), parse_constant=pytest.fail)
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_an_algorithm_of_which_no_test_run_finished_is_not_ranked_but_named(tmp_path: Path) -> None:
     ranking, tracks = make(tmp_path, three_seeds(**PAIR), breaking(("ppo", "CartPole-v1")))
     assert [line.algorithm for line in ranking.lines] == ["trpo"]
@@ -196,6 +205,7 @@ def test_an_algorithm_of_which_no_test_run_finished_is_not_ranked_but_named(tmp_
     assert "test: all runs failed" in best_yml(ranking.protocol, tracks)
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_a_fault_of_this_package_is_no_low_score(tmp_path: Path) -> None:
     """One of three runs: the others would be ranked with a floor that the algorithm did not earn."""
     ranking, _ = make(tmp_path, three_seeds(**PAIR), breaking(("ppo", "CartPole-v1"), seeds=1, is_fault=True))
@@ -204,6 +214,7 @@ def test_a_fault_of_this_package_is_no_low_score(tmp_path: Path) -> None:
     assert any(f"Not run: ppo on CartPole-v1, {fault}" in warning for warning in ranking.warnings)
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_a_fault_of_this_package_that_tuning_met_is_told(tmp_path: Path) -> None:
     def faulty(cell: Cell) -> CellResult:
         broken = cell.algorithm == "ppo" and cell.evaluation.checkpoints == 1
@@ -215,6 +226,7 @@ def test_a_fault_of_this_package_that_tuning_met_is_told(tmp_path: Path) -> None
     assert any(re.search(told, warning) for warning in ranking.warnings)
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_nothing_is_ranked_where_nothing_finished(tmp_path: Path) -> None:
     where = [("ppo", "CartPole-v1"), ("trpo", "CartPole-v1")]
     ranking, tracks = make(tmp_path, three_seeds(**PAIR), breaking(*where))
@@ -227,6 +239,7 @@ def test_nothing_is_ranked_where_nothing_finished(tmp_path: Path) -> None:
     assert "its/file.py:7" in page
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_who_has_not_run_on_one_environment_is_not_ranked_on_all(tmp_path: Path) -> None:
     ranking, _ = make(tmp_path, three_seeds(**PAIR, **TWO), breaking(("ppo", "Acrobot-v1")))
     assert [line.algorithm for line in ranking.lines] == ["trpo"]
@@ -235,6 +248,7 @@ def test_who_has_not_run_on_one_environment_is_not_ranked_on_all(tmp_path: Path)
     assert [line.algorithm for line in ranking.one_for_all] == ["trpo"]
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_an_environment_on_which_nobody_has_run_counts_for_none(tmp_path: Path) -> None:
     where = [("ppo", "Acrobot-v1"), ("trpo", "Acrobot-v1")]
     ranking, tracks = make(tmp_path, three_seeds(**PAIR, **TWO), breaking(*where))
@@ -250,12 +264,14 @@ def test_an_environment_on_which_nobody_has_run_counts_for_none(tmp_path: Path) 
     assert "Acrobot-v1 counts for no algorithm" in write_report(tmp_path).read_text()
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_each_may_have_run_somewhere_and_nobody_everywhere(tmp_path: Path) -> None:
     where = [("ppo", "Acrobot-v1"), ("trpo", "CartPole-v1")]
     ranking, _ = make(tmp_path, three_seeds(**PAIR, **TWO), breaking(*where))
     assert ranking.verdict == "No algorithm is ranked: no algorithm has run on every environment."
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_a_configuration_for_all_that_does_not_run_is_missing_in_that_view_alone(tmp_path: Path) -> None:
     winner: list[str] = []
 
@@ -275,6 +291,7 @@ def test_a_configuration_for_all_that_does_not_run_is_missing_in_that_view_alone
     assert any("with one configuration for all environments, all 3 test" in warning for warning in ranking.warnings)
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_who_was_left_out_is_told(tmp_path: Path) -> None:
     of = three_seeds(**PAIR)
     decisions = coordinate(tmp_path, run=run, of=of)
