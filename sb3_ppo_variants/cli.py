@@ -149,7 +149,7 @@ def rank(
         "sampler": sampler, "pruner": pruner, "tune": tune,
     }  # fmt: skip
     if dry_run:
-        preview(study, workers=workers, **choices)
+        preview(study, workers=workers, dask=dask, **choices)
         return
     try:
         ranking = run_study(study, out=out, workers=workers, dask=dask, storage=storage, **choices)

@@ -78,3 +78,30 @@ def test_nothing_is_written_for_a_study_that_cannot_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"study {path}: rpo cannot run on CartPole-v1"):
         rank(str(path), out=tmp_path / "out", workers=1)
     assert not (tmp_path / "out").exists()
+
+
+def noted(text: str, tmp_path: Path, **options: Any) -> str:
+    """What a dry run says of a study."""
+    path = tmp_path / "study.yml"
+    path.write_text(text)
+    screen = io.StringIO()
+    preview(str(path), console=Console(file=screen, width=300), **options)
+    return screen.getvalue()
+
+
+def test_choices_that_can_do_nothing_are_told(tmp_path: Path) -> None:
+    one_seed = SMALL_STUDY.replace("tuning_seeds: 2", "tuning_seeds: 1, checkpoint_every: 2000")
+    idle = "Nothing is tuned: --sampler and --pruner can do nothing."
+    assert idle in noted(SMALL_STUDY, tmp_path, sampler="gp", pruner="none", tune=False)
+    assert "can do nothing" not in noted(SMALL_STUDY, tmp_path, sampler="gp", pruner="median")
+    told = noted(one_seed, tmp_path, pruner="median", dask="tcp://nowhere:1")
+    assert "--pruner median can do nothing: it gives a trial up between its seeds" in told
+    assert "the workers of a Dask cluster keep no checkpoints" in told
+    assert "budget.checkpoint_every is 2000: runs on CartPole-v1 end before their first checkpoint." in told
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="workers must be >= 1, got 0"):
+        noted(SMALL_STUDY, tmp_path, workers=0)
+    with pytest.raises(ValueError, match="workers are counted on this machine"):
+        noted(SMALL_STUDY, tmp_path, workers=1, dask="tcp://nowhere:1")
