@@ -101,7 +101,9 @@ def get_algorithm(algorithm_id: str) -> Algorithm:
         if plugin.id == algorithm_id:
             origin = f"{plugin.origin} of {plugin.distribution} {plugin.version}"
             raise ValueError(f"The plug-in {algorithm_id} ({origin}) cannot be used: {plugin.problem}")
-    near = get_close_matches(algorithm_id, [*algorithms(), *FAMILIES], n=3)
+    known = {**algorithms(), **FAMILIES}
+    near = [known_id for known_id, algorithm in known.items() if algorithm.cls.__name__.lower() == algorithm_id.lower()]
+    near = near or get_close_matches(algorithm_id.lower(), known, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(algorithms())}."
     raise ValueError(f"Unknown algorithm {algorithm_id!r}: {hint}")
 

@@ -1,6 +1,7 @@
 """Study files: what is tuned and ranked, on which environments, with which budget."""
 
 import difflib
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -23,6 +24,7 @@ from sb3_ppo_variants.tuning_space import TuningSpace
 
 from ..runs.faults import describe
 from .scales import Scale, scale_of
+from .unique_keys import load_unique
 
 
 class _Section(BaseModel):
@@ -156,9 +158,11 @@ def load_study(name_or_path: str, **choices: Unpack[StudyChoices]) -> Study:
     """
     text = _read(name_or_path)
     try:
-        content = yaml.safe_load(text)
+        content = load_unique(text)
     except yaml.YAMLError as error:
         raise ValueError(f"study {name_or_path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise ValueError(f"study {name_or_path}: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"study {name_or_path}: expected keys and values, got {type(content).__name__}")
     try:
@@ -220,7 +224,8 @@ def _check_environment(env_id: str) -> None:
     except gymnasium.error.DependencyNotInstalled as error:
         raise ValueError(f'{env_id}: {error}; pip install "sb3-ppo-variants[box2d,mujoco]"') from error
     except Exception as error:  # an environment's constructor may raise anything
-        near = [name for name in difflib.get_close_matches(env_id, gymnasium.registry, n=3) if name != env_id]
+        name = env_id.rpartition(":")[2]
+        near = [other for other in difflib.get_close_matches(name, gymnasium.registry, n=4) if other != name][:3]
         hint = f" (near: {', '.join(near)})" if near else ""
         known = isinstance(error, gymnasium.error.Error | ImportError)
         reason = " ".join(str(error).split()) if known else describe(error)
@@ -237,4 +242,17 @@ def _describe(problem: Any) -> str:
         return f"unknown key {where}"
     if problem["type"] == "missing":
         return f"{where} is missing"
-    return f"{where}: {problem['msg']} (got {problem['input']!r})"
+    return f"{where}: {problem['msg']} (got {problem['input']!r}{_number_meant(problem['input'])})"
+
+
+def _number_meant(value: Any) -> str:
+    """Say how to write a number that YAML reads as text or as a fraction: ``1e5`` is a text, ``1.0e5`` a float."""
+    try:
+        number = float(value) if isinstance(value, str | float) else math.nan
+    except ValueError:
+        return ""
+    if not math.isfinite(number):
+        return ""
+    kind = "text" if isinstance(value, str) else "a fraction"
+    meant = int(number) if number.is_integer() else number
+    return f", which YAML reads as {kind}: write {meant}" if isinstance(value, str) or number.is_integer() else ""
