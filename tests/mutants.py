@@ -1479,7 +1479,85 @@ MUTANTS = [
         "tests/test_asymmetric.py",
         "each_sees",
     ),
+    # What is ranked
+    Mutant(
+        "masked forms are run where there are no masks",
+        "tuning/study/pairs.py",
+        "if knows_masks(entry.cls) and not is_masking_supported(env):",
+        "if knows_masks(entry.cls) and is_masking_supported(env):",
+        "tests/tuning/test_tuning_pairs.py",
+        "cannot_run",
+    ),
+    Mutant(
+        "an algorithm without a finished run is ranked",
+        "tuning/ranking/records.py",
+        "if not faults and len(failed) < len(runs):",
+        "if not faults:",
+        "tests/tuning/test_tuning_results.py",
+        "not_ranked_but_named",
+    ),
+    Mutant(
+        "a fault of the package counts with the floor",
+        "tuning/ranking/records.py",
+        "if not faults and len(failed) < len(runs):",
+        "if len(failed) < len(runs):",
+        "tests/tuning/test_tuning_results.py",
+        "no_low_score",
+    ),
+    Mutant(
+        "an environment on which nobody has run counts",
+        "tuning/ranking/taking_part.py",
+        "for track in everything if track.pair not in missing))",
+        "for track in everything))",
+        "tests/tuning/test_tuning_results.py",
+        "counts_for_none",
+    ),
+    Mutant(
+        "what the package objects to is taken for its fault",
+        "tuning/runs/faults.py",
+        "if frame is None or not isinstance(error, _PROGRAMMING_ERRORS):",
+        "if frame is None:",
+        "tests/tuning/test_tuning_cell.py",
+        "objects_to",
+    ),
+    Mutant(
+        "what an environment raises is taken for a fault of the package",
+        "tuning/runs/faults.py",
+        "return frames[-1] if frames else None",
+        "return frames[0] if frames else None",
+        "tests/tuning/test_tuning_cell.py",
+        "environment_raises",
+    ),
+    Mutant(
+        "a study in which nothing finished is a success",
+        "cli.py",
+        "    if not ranking.lines:\n        raise typer.Exit(3)",
+        "    if not ranking.lines:\n        raise typer.Exit(0)",
+        "tests/tuning/test_tuning_rank.py",
+        "no_success",
+    ),
+    Mutant(
+        "the second of two equal keys replaces the first",
+        "tuning/study/unique_keys.py",
+        "if key.value in lines:",
+        "if False:",
+        "tests/tuning/test_tuning_study.py",
+        "twice",
+    ),
+    Mutant(
+        "optimize takes a trained agent and trains it",
+        "zoo/idle_options.py",
+        'given & {"-i", "--trained-agent"}',
+        'given & {"--trained-agent"}',
+        "tests/zoo/test_zoo_idle_options.py",
+        "only_one",
+    ),
 ]
+
+
+def source_of(mutant: Mutant) -> Path:
+    """Return the file that is to be broken: setuptools maps ``tuning`` into the package."""
+    return ROOT / mutant.file if mutant.file.startswith("tuning/") else ROOT / "sb3_ppo_variants" / mutant.file
 
 
 def copy_package(target: Path) -> None:

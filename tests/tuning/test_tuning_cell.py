@@ -33,8 +33,8 @@ class OddEnv(gymnasium.Env[np.ndarray, int]):
     observation_space = spaces.Box(-1.0, 1.0, (2,))
     action_space = spaces.Discrete(2)
 
-    def __init__(self, reward: float = 1.0, error: str = "") -> None:
-        self.reward = reward
+    def __init__(self, reward: float | str = 1.0, error: str = "") -> None:
+        self.reward = float(reward)
         self.error = error
         self.steps = 0
 
@@ -194,14 +194,12 @@ def test_results_record_what_they_were_made_with() -> None:
     assert result.seconds > 0
 
 
-@pytest.mark.parametrize("reward", [math.nan, math.inf])
-def test_non_finite_rewards_make_a_failed_run_with_a_reason(reward: float, capsys: pytest.CaptureFixture[str]) -> None:
-    cell = make_cell(environment="Odd-v0").model_copy(
-        update={"entry": {**make_cell().entry, "env_kwargs": {"reward": reward}}}
-    )
-    result = run_cell(cell)
+@pytest.mark.parametrize("reward", ["nan", "inf"])
+def test_non_finite_rewards_make_a_failed_run_with_a_reason(reward: str, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run_cell(odd_cell(reward=reward))
     assert (result.status, result.score) == ("failed", None)
-    assert result.reason
+    assert re.search(r"finite|nan", result.reason)
+    assert not result.is_fault
 
 
 def test_an_environment_that_raises_makes_a_failed_run_with_its_message(capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,8 +53,10 @@ class Progress:
         if best is None:
             return
         outcome = f"scores {trial.value:.3f}" if trial.value is not None else f"is pruned at {trial.reports[-1]:.3f}"
-        if trial.failed:
-            outcome += f" ({trial.failed_runs} of {len(trial.reports)} runs failed)"
+        if not trial.has_finished_run:
+            outcome = "has no score, all of its runs failed"
+        elif trial.failed:
+            outcome += f", {trial.failed_runs} of {len(trial.reports)} runs failed"
         known = (
             f"best so far {best.value:.3f}, trial {best.number}" if best.has_finished_run else "none has finished yet"
         )
