@@ -203,7 +203,7 @@ def _with_joint_statistics(lines: Sequence[Ranked], scores: Mapping[str, Scores]
 
 def _close_to_first(lines: Sequence[Ranked], scores: Mapping[str, Scores], seed: int) -> list[str]:
     """Algorithms of lower ranks that the first is not separable from, by the numbers of the table where it has them."""
-    close = []
+    close: list[str] = []
     for line in (line for line in lines if line.rank > 1):
         first = lines[0].algorithm
         separable = {"trpo": line.separable_from_trpo, "ppo": line.separable_from_ppo}.get(first)
@@ -226,7 +226,8 @@ def _one_for_all(
     part: TakingPart, together: Mapping[str, OneForAll], seed: int
 ) -> tuple[list[RankedForAll], list[NotRun]]:
     """The lines, and who is missing among them because its runs with this configuration say nothing."""
-    lines, missing = [], []
+    lines: list[RankedForAll] = []
+    missing: list[NotRun] = []
     for algorithm, tracks in part.tracks.items():
         origin, params, scores = _chosen_for_all(tracks, together.get(algorithm))
         records = [not_run(algorithm, env_id, runs, "one for all: test") for env_id, runs in scores.items()]
