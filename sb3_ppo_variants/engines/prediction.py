@@ -21,7 +21,6 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from torch import nn
 
-from sb3_ppo_variants.engines.kernels.activations import activation_of
 from sb3_ppo_variants.engines.kernels.heads import KNOWN
 from sb3_ppo_variants.engines.quick_checks import quick_distribution
 from sb3_ppo_variants.engines.rollout import is_finite
@@ -40,6 +39,8 @@ _METHODS = frozenset(
     }
 )
 _IMAGE_DIMENSIONS = 3
+# Layers that compute the same in training and in evaluation
+_WITHOUT_MODE = frozenset({nn.Linear, nn.Tanh, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.Sigmoid, nn.GELU})
 # Logits that differ by less may be equally probable in float32: SB3 then takes the first, and of coins tails
 _TIE = 1e-5
 # exp of less is no longer a positive float32
@@ -87,15 +88,12 @@ def _is_plain(policy: Any) -> bool:
         and not any(module._forward_hooks or module._forward_pre_hooks for module in (extractor, extractor.flatten))
         and type(networks) is MlpExtractor
         and "forward_actor" not in vars(networks)
-        and all(_has_no_mode(layer) for layer in (*networks.policy_net, policy.action_net))
+        and type(policy.action_net) is nn.Linear
+        and policy.action_net.weight.is_cpu
+        and all(type(layer) in _WITHOUT_MODE for layer in networks.policy_net)
         and type(policy.action_dist) in KNOWN
         and not policy.squash_output
-        and policy.device.type == "cpu"
     )
-
-
-def _has_no_mode(layer: nn.Module) -> bool:
-    return type(layer) is nn.Linear or activation_of(layer) is not None
 
 
 def _likeliest(policy: ActorCriticPolicy, outputs: FloatArray) -> npt.NDArray[Any] | None:
