@@ -1,5 +1,6 @@
 """SB3's and sb3-contrib's own algorithms, their rollouts collected by the array engine; their updates stay theirs."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -72,7 +73,7 @@ class _ArrayRollouts(_Base):
     def _rollout_kernels(self) -> Kernels | None:
         """Return kernels for the policy as it is now, or None where there are none."""
         if self._kernels is None or not self._kernels.fits(self.policy, None):
-            usable = () if why_no_array_policy(self.policy) else KERNELS.values()
+            usable: Iterable[type[Kernels]] = () if why_no_array_policy(self.policy) else KERNELS.values()
             kernels = next((kernels for kernels in usable if kernels.why_not(self.policy) is None), None)
             self._kernels = None if kernels is None else kernels(self.policy)
         return self._kernels

@@ -96,7 +96,7 @@ def _is_plain(policy: Any) -> bool:
     )
 
 
-def _likeliest(policy: ActorCriticPolicy, outputs: FloatArray) -> npt.NDArray[Any] | None:
+def _likeliest(policy: Any, outputs: FloatArray) -> npt.NDArray[Any] | None:
     """Return the modes of the action distributions, shape (B, ...); None where rounding or PyTorch's checks decide."""
     if not is_finite(outputs):
         return None
@@ -106,7 +106,8 @@ def _likeliest(policy: ActorCriticPolicy, outputs: FloatArray) -> npt.NDArray[An
     if isinstance(distribution, MultiCategoricalDistribution):
         ends = np.cumsum(distribution.action_dims)[:-1]
         columns = [_argmax(part) for part in np.split(outputs, ends, axis=1)]
-        return None if any(column is None for column in columns) else np.stack(columns, axis=1)  # type: ignore[arg-type]
+        known = [column for column in columns if column is not None]
+        return np.stack(known, axis=1) if len(known) == len(columns) else None
     if isinstance(distribution, BernoulliDistribution):
         return None if (np.abs(outputs) < _TIE).any() else (outputs > 0).astype(outputs.dtype)
     return outputs if bool((policy.log_std.numpy(force=True) > _LEAST_LOG_STD).all()) else None
@@ -117,12 +118,12 @@ def _argmax(logits: FloatArray) -> npt.NDArray[np.intp] | None:
     return logits.argmax(axis=1) if np.count_nonzero(logits >= best - _TIE) == len(logits) else None
 
 
-def _distribution(policy: ActorCriticPolicy, outputs: th.Tensor) -> Distribution:
+def _distribution(policy: Any, outputs: th.Tensor) -> Distribution:
     """Return the distributions that SB3's policy makes of its network's outputs; PyTorch refuses bad ones."""
     quick = quick_distribution(policy.action_dist)
-    if isinstance(quick, DiagGaussianDistribution):
-        return quick.proba_distribution(outputs, policy.log_std)
-    return quick.proba_distribution(outputs)  # type: ignore[no-any-return, attr-defined]
+    parameters = (outputs, policy.log_std) if isinstance(quick, DiagGaussianDistribution) else (outputs,)
+    made: Distribution = quick.proba_distribution(*parameters)
+    return made
 
 
 def _as_sb3_returns_them(actions: npt.NDArray[Any], space: spaces.Space[Any], is_single: bool) -> npt.NDArray[Any]:
