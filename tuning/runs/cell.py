@@ -30,6 +30,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
+from sb3_ppo_variants.engines.baseline_rollouts import with_array_rollouts
 from sb3_ppo_variants.entries.entry import Entry
 from sb3_ppo_variants.evaluation import evaluate_policy
 from sb3_ppo_variants.registry import get_algorithm
@@ -37,7 +38,7 @@ from sb3_ppo_variants.resume import ResumableCheckpoint, has_checkpoint, resumab
 
 from .faults import describe, is_ours
 
-CELL_SCHEMA = 2
+CELL_SCHEMA = 3
 """Raised whenever the same cell would give another result: old files are then not taken for new ones."""
 
 _PACKAGES = ("sb3-ppo-variants", "stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy", "optuna", "scipy")
@@ -122,6 +123,7 @@ class CellResult(_Record):
     :param curve: learning curve; its last point is the final score
     :param steps: training steps taken, at most the cell's
     :param seconds: wall-clock time of training, evaluation not counted
+    :param rollouts: what collected them: "compiled", "numpy" or "torch"; empty when it failed
     :param versions: package name -> version in the process that ran it
     """
 
@@ -133,6 +135,7 @@ class CellResult(_Record):
     curve: tuple[CurvePoint, ...] = ()
     steps: int = 0
     seconds: FiniteFloat = 0.0
+    rollouts: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
 
 
@@ -211,7 +214,9 @@ def run_cell(cell: Cell, *, checkpoints: Path | None = None) -> CellResult:
 
 
 def _train_and_evaluate(cell: Cell, checkpoints: Path) -> CellResult:
-    algorithm: Any = get_algorithm(cell.algorithm).cls
+    registered = get_algorithm(cell.algorithm)
+    # A baseline keeps its own update
+    algorithm: Any = with_array_rollouts(registered.cls) if registered.is_baseline else registered.cls
     if cell.checkpoint_every is not None:
         algorithm = resumable(algorithm)
     entry = Entry(algorithm, cell.environment, cell.entry, name=cell.algorithm)
@@ -238,6 +243,7 @@ def _train_and_evaluate(cell: Cell, checkpoints: Path) -> CellResult:
         curve=tuple(curve.points),
         steps=steps,
         seconds=curve.points[-1].seconds,
+        rollouts=getattr(model, "engine_in_use", "torch"),
         versions=package_versions(),
     )
 

@@ -42,6 +42,7 @@ def protocol_of(name: str, study: Study) -> dict[str, Any]:
         "chosen_by": "mean over the validation seeds",
         "actions_in_evaluation": "deterministic",
         "failed_runs": FAILED_RUNS,
+        "baselines": "updates of SB3 and sb3-contrib; rollouts of the variants' engine where it knows the policy",
         "normalisation": {
             "version": TABLE_VERSION,
             "floor": FLOOR,
