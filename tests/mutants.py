@@ -1636,7 +1636,8 @@ MUTANTS = [
 
 def source_of(mutant: Mutant) -> Path:
     """Return the file that is to be broken: setuptools maps ``tuning`` into the package."""
-    return ROOT / mutant.file if mutant.file.startswith("tuning/") else ROOT / "sb3_ppo_variants" / mutant.file
+    beside = mutant.is_native or mutant.file.startswith("tuning/")
+    return (ROOT if beside else ROOT / "sb3_ppo_variants") / mutant.file
 
 
 def copy_package(target: Path) -> None:
