@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sb3_ppo_variants.entries.constructors import constructor_parameters
+from sb3_ppo_variants.entries.schedules import is_schedule, resolve_schedule
 from sb3_ppo_variants.experiment import registered_entry
 from sb3_ppo_variants.registry import Algorithm, get_algorithm
 from sb3_ppo_variants.search_space import Choice, FloatRange, IntRange, Parameter, SearchSpace
@@ -162,10 +163,8 @@ def _largest_divisor(number: int, limit: int) -> int:
 
 
 def _number(value: Any) -> Any:
-    """The starting value of a ``lin_0.1`` or ``const_0.1`` schedule; anything else as it is."""
-    if isinstance(value, str) and value.startswith(("lin_", "const_")):
-        return float(value.partition("_")[2])
-    return value
+    """The starting value of a schedule such as ``lin_0.1``; anything else as it is."""
+    return resolve_schedule(value, "a registered value")(1.0) if is_schedule(value) else value
 
 
 def _first_width(net_arch: Any) -> int:

@@ -29,6 +29,7 @@ from sb3_ppo_variants.testing import (
     run_check,
 )
 from sb3_ppo_variants.training.checks import check_number
+from sb3_ppo_variants.training.schedules import Range
 
 # TestClipPPO, TestAdaptiveClipPPO, ...: each check is a test of its own
 for _variant in VARIANTS.values():
@@ -93,6 +94,36 @@ class ChangesItsArgument(ClipPPO):
 class ForgetsItsArgument(ClipPPO):
     def __init__(self, policy: Any, env: Any, *, weight: float = 0.5, **kwargs: Any) -> None:
         super().__init__(policy, env, **kwargs)
+
+
+class Weighted(ClipPPO):
+    schedulable = {"weight": Range(at_least=0)}  # noqa: RUF012
+
+    def __init__(self, policy: Any, env: Any, *, weight: Any = 0.5, **kwargs: Any) -> None:
+        self.weight = weight
+        super().__init__(policy, env, **kwargs)
+
+    def _surrogate(self, batch: Any) -> th.Tensor:
+        return self.now() * super()._surrogate(batch)
+
+    def now(self) -> float:
+        return self._current("weight")
+
+
+class NeverLooksAtItsSchedule(Weighted):
+    def now(self) -> float:
+        return self.weight(1.0) if callable(self.weight) else self.weight
+
+
+class TakesTheScheduleForANumber(Weighted):
+    def now(self) -> float:
+        return self.weight
+
+
+class LogsNoSchedule(Weighted):
+    def train(self) -> None:
+        super().train()
+        self.logger.record("train/weight", 0.1)
 
 
 class SearchesTheUnknown(ClipPPO):
@@ -204,6 +235,9 @@ class WritesItsOwnLearn(ClipPPO):
         (FailsOnOneKindOfAction, "check_vec_normalize", "loss"),
         (FailsOnOneKindOfAction, "check_save_and_load", "loss"),
         (StopsLate, "check_target_kl", "target_kl"),
+        (NeverLooksAtItsSchedule, "check_schedules", "with schedules, and with their numbers set"),
+        (TakesTheScheduleForANumber, "check_schedules", "LinearSchedule"),
+        (LogsNoSchedule, "check_schedules", "train/weight is not what"),
         (LogsNothing, "check_log_keys", "approx_kl"),
         (NormalisesOneSample, "check_last_minibatch_of_one_sample", "Non-finite"),
         (WritesItsOwnLearn, "check_tensorboard", "run_1"),

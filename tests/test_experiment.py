@@ -165,7 +165,38 @@ def test_lin_falls_to_zero_and_const_stays(key: str) -> None:
     assert [constant(progress) for progress in (1.0, 0.0)] == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("value", ["lin", "lin_", "lin_x", "lin_nan", "linear_0.1", "0.1", "1e-3", "lin_0.1_0.2", ""])
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("lin_0.5_0.1", [0.5, 0.3, 0.1]),
+        ("cos_0.5", [0.5, 0.25, 0.0]),
+        ("cos_0.1_0.5", [0.1, 0.3, 0.5]),
+        ("exp_0.4_0.1", [0.4, 0.2, 0.1]),
+    ],
+)
+def test_other_schedules_go_from_one_number_to_another(text: str, values: list[float]) -> None:
+    for cls in ("clip_ppo", "ppo"):
+        schedule = Experiment(cls, "CartPole-v1", {**MLP, "clip_range": text}).hyperparameters()["clip_range"]
+        again = pickle.loads(pickle.dumps(schedule))  # noqa: S301 -- made in the line itself
+        assert [again(progress) for progress in (1.0, 0.5, 0.0)] == pytest.approx(values, abs=1e-12)
+        assert again(-0.1) == pytest.approx(values[-1], abs=1e-12), "the last rollout may go beyond the end"
+    assert Experiment("clip_ppo", "CartPole-v1", {**MLP, "clip_range": "cos_1"}).hyperparameters()["clip_range"](
+        0.75
+    ) == pytest.approx(0.8535534)
+
+
+def test_options_of_a_variant_have_schedules_that_sb3s_ppo_has_not() -> None:
+    entry = {**MLP, "ent_coef": "lin_0.1", "max_kl": "exp_0.1_0.01", "stop_at": "epoch"}
+    arguments = Experiment("kl_stop_ppo", "CartPole-v1", entry).hyperparameters()
+    assert [arguments[key](0.5) for key in ("ent_coef", "max_kl")] == pytest.approx([0.05, 0.1**1.5])
+    with pytest.raises(ValueError, match=r"gamma in .* cannot be a schedule .*only .*max_kl, .*vf_coef can"):
+        Experiment("kl_stop_ppo", "CartPole-v1", {**MLP, "gamma": "lin_0.9"})
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["lin", "lin_", "lin_x", "lin_nan", "linear_0.1", "0.1", "1e-3", "lin_0.1_", "lin_0_1_2", "exp_1", "exp_1_0", ""],
+)
 def test_a_wrong_schedule_names_entry_key_and_value(value: str) -> None:
     with pytest.raises(ValueError, match=f"clip_range in the ppo entry for CartPole-v1 is the text '{value}'"):
         Experiment("ppo", "CartPole-v1", {**MLP, "clip_range": value})

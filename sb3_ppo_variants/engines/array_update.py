@@ -130,14 +130,15 @@ class ArrayUpdate(Update):
         if self._with_critic:
             value_slope = self._slopes.value(
                 record.values[self._rows], samples.old_values, samples.returns, self._clip_range_vf
-            ) * (model.vf_coef * scale)
+            ) * (model._current("vf_coef") * scale)
         slopes, actor_runs = None, self.stats.actor_runs
         if actor_runs:
+            ent_coef = model._current("ent_coef")
             entropies = record.entropies_of_states[-1] if self._slopes.reads_entropies else None
             by_log_prob, by_kl, by_entropy = self._slopes.objective(batch, samples, entropies)
             slopes = ActorSlopes(
                 log_prob=by_log_prob * -scale,
-                entropy=-scale * (model.ent_coef if by_entropy is None else model.ent_coef + by_entropy),
+                entropy=-scale * (ent_coef if by_entropy is None else ent_coef + by_entropy),
                 kl=None if by_kl is None else by_kl * -scale,
             )
         squared_norm = self._kernels.backward(value_slope, slopes)

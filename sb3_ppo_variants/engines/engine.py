@@ -163,8 +163,6 @@ class Trainable(Protocol):
     gamma: float
     batch_size: int
     normalize_advantage: bool
-    ent_coef: float
-    vf_coef: float
     max_grad_norm: float
     critic_epochs: int | None
     critic_optimizer: th.optim.Optimizer | None
@@ -175,6 +173,8 @@ class Trainable(Protocol):
     _last_episode_starts: np.ndarray | None
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None: ...
+
+    def _current(self, name: str) -> Any: ...
 
     def _current_clip_range(self) -> float: ...
 

@@ -9,7 +9,7 @@ import gymnasium as gym
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from sb3_ppo_variants.entries.constructors import constructor_parameters
-from sb3_ppo_variants.entries.schedules import SCHEDULE_KEYS
+from sb3_ppo_variants.entries.schedules import is_schedule, schedule_keys
 
 ENVIRONMENT_KEYS = (
     "n_envs",
@@ -58,12 +58,15 @@ def check_values(entry: Mapping[str, Any], cls: type[OnPolicyAlgorithm], where: 
     """
     if "policy" not in entry:
         raise ValueError(f"{where} has no policy: add one, such as policy: MlpPolicy.")
-    parameters = constructor_parameters(cls)
+    parameters, schedules = constructor_parameters(cls), schedule_keys(cls)
     for key, value in entry.items():
         if key in ("n_envs", "n_timesteps", "frame_stack"):
             if value is not None:
                 positive_int(value, f"{key} in {where}")
-        elif key in parameters and key not in SCHEDULE_KEYS:
+        elif key in parameters and key not in schedules:
+            if is_schedule(value):
+                possible = ", ".join(name for name in schedules if name in parameters)
+                raise ValueError(f"{key} in {where} cannot be a schedule ({value!r}): only {possible} can.")
             _check_number_is_no_text(value, parameters[key].default, f"{key} in {where}")
 
 
@@ -99,8 +102,6 @@ def positive_int(value: Any, where: str) -> int:
 def _check_number_is_no_text(value: Any, default: Any, where: str) -> None:
     if not isinstance(value, str):
         return
-    if value.startswith(("lin_", "const_")):
-        raise ValueError(f"{where} cannot be a schedule ({value!r}): only {', '.join(SCHEDULE_KEYS)} can.")
     if isinstance(default, int | float) or _is_number(value):
         raise ValueError(f"{where} must be a number, not the text {value!r}. YAML reads 1e-3 as text: write 1.0e-3.")
 

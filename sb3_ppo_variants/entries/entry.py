@@ -20,7 +20,7 @@ from sb3_ppo_variants.entries.checks import (
 )
 from sb3_ppo_variants.entries.constructors import constructor_parameters
 from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
-from sb3_ppo_variants.entries.schedules import SCHEDULE_KEYS, resolve_schedule
+from sb3_ppo_variants.entries.schedules import resolve_schedules
 from sb3_ppo_variants.entries.vector import GymnasiumVectors, resolve_vec_env
 from sb3_ppo_variants.entries.wrappers import Chain, Wrapper, import_dotted, resolve_wrapper
 from sb3_ppo_variants.entries.zoo_files import file_title, read_entry
@@ -33,9 +33,9 @@ class Entry:
     Keys as in rl-zoo: ``policy``, ``n_envs``, ``n_timesteps``, ``normalize`` (true, or a mapping of VecNormalize's
     arguments), ``env_wrapper`` and ``vec_env_wrapper`` (dotted path, ``{dotted path: arguments}``, or a list of these),
     ``env_kwargs``, ``frame_stack``. Beyond rl-zoo, ``vec_env``: ``gymnasium`` or ``{gymnasium: make_vec arguments}``,
-    makes the environments a vector environment of Gymnasium. All others are constructor arguments. ``"lin_x"`` in a
-    schedule falls linearly from x to 0, ``"const_x"`` stays. Unlike rl-zoo, no string is evaluated as code: mappings
-    are written in YAML.
+    makes the environments a vector environment of Gymnasium. All others are constructor arguments. ``"lin_x"`` and
+    the other texts of :func:`~sb3_ppo_variants.entries.schedules.resolve_schedule` are schedules. Unlike rl-zoo, no
+    string is evaluated as code: mappings are written in YAML.
 
     :param cls: an algorithm class
     :param env_id: a Gymnasium environment id
@@ -132,11 +132,8 @@ class Entry:
 
         :raises ValueError: if a value makes no sense
         """
-        resolved = {
-            key: resolve_schedule(value, self._where(key)) if key in SCHEDULE_KEYS else value
-            for key, value in self.entry.items()
-            if key not in ENVIRONMENT_KEYS
-        }
+        arguments = {key: value for key, value in self.entry.items() if key not in ENVIRONMENT_KEYS}
+        resolved = resolve_schedules(self.cls, arguments, self._title)
         if isinstance(resolved["policy"], str) and "." in resolved["policy"]:
             resolved["policy"] = import_dotted(resolved["policy"], self._where("policy"))
         if resolved.get("policy_kwargs") is not None:

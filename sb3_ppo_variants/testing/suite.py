@@ -6,7 +6,15 @@ from typing import Any, TypeAlias
 
 import torch as th
 
-from sb3_ppo_variants.testing.checks import construction, environments, non_finite, reproducibility, saving, training
+from sb3_ppo_variants.testing.checks import (
+    construction,
+    environments,
+    non_finite,
+    reproducibility,
+    saving,
+    schedules,
+    training,
+)
 from sb3_ppo_variants.testing.variant import NotApplicable, Variant
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 
@@ -27,6 +35,7 @@ CHECKS: tuple[Check, ...] = (
     environments.check_last_minibatch_of_one_sample,
     environments.check_vec_normalize,
     environments.check_evaluate_policy,
+    schedules.check_schedules,
     saving.check_save_and_load,
     saving.check_get_and_set_parameters,
     saving.check_custom_objects,

@@ -20,6 +20,7 @@ def check_number(
     at_least: float = -math.inf,
     below: float = math.inf,
     at_most: float = math.inf,
+    when: str = "",
 ) -> None:
     """Refuse a number that is not finite or outside its range.
 
@@ -29,6 +30,7 @@ def check_number(
     :param at_least: inclusive lower bound
     :param below: exclusive upper bound
     :param at_most: inclusive upper bound
+    :param when: follows the value in the message
     :raises ValueError: naming the argument, the value and the range
     """
     is_number = isinstance(value, _REAL) and not isinstance(value, bool) and math.isfinite(value)
@@ -39,7 +41,7 @@ def check_number(
         for word, bound in (("above", above), ("at least", at_least), ("below", below), ("at most", at_most))
         if math.isfinite(bound)
     ]
-    raise ValueError(f"{name}={value!r} is not allowed: give a finite number {' and '.join(bounds)}.")
+    raise ValueError(f"{name}={value!r}{when} is not allowed: give a finite number {' and '.join(bounds)}.")
 
 
 def check_count(name: str, value: int, *, at_least: int = 0) -> None:

@@ -2,7 +2,8 @@
 
 import copy
 import math
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch as th
@@ -12,12 +13,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import RolloutBufferSamples, Schedule
-from stable_baselines3.common.utils import FloatSchedule, obs_as_tensor, update_learning_rate
+from stable_baselines3.common.utils import obs_as_tensor, update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.engines.engine import CriticSettings
 from sb3_ppo_variants.training.checks import check_choice, check_count, check_number
 from sb3_ppo_variants.training.exploration import Exploration
+from sb3_ppo_variants.training.schedules import Range, ScheduledOptions
 from sb3_ppo_variants.update_parts.minibatch import CriticBatch
 
 _OPTIMIZER = "critic_optimizer"
@@ -43,7 +45,7 @@ class Truncation(NamedTuple):
     observation: Any
 
 
-class CriticOptions(Exploration):
+class CriticOptions(ScheduledOptions, Exploration):
     """How the critic is trained: with the actor, as SB3 does, or on its own. Documented in :class:`UpdateLoop`."""
 
     stop_critic: bool = True
@@ -54,6 +56,8 @@ class CriticOptions(Exploration):
     critic_max_grad_norm: float | None = None
     critic_first: bool = False
     recompute_advantages: Literal["never", "epoch"] = "never"
+
+    schedulable: ClassVar[Mapping[str, Range]] = {"critic_learning_rate": Range(at_least=0, optional=True)}
 
     critic_optimizer: th.optim.Optimizer | None = None
     _truncations: tuple[Truncation, ...] = ()
@@ -78,8 +82,6 @@ class CriticOptions(Exploration):
             check_number("critic_gae_lambda", self.critic_gae_lambda, at_least=0, at_most=1)
         if self.critic_max_grad_norm not in (None, math.inf):
             check_number("critic_max_grad_norm", self.critic_max_grad_norm, above=0)
-        if self.critic_learning_rate is not None and not callable(self.critic_learning_rate):
-            check_number("critic_learning_rate", self.critic_learning_rate, at_least=0)
 
     def _setup_model(self) -> None:
         super()._setup_model()
@@ -165,10 +167,9 @@ class CriticOptions(Exploration):
     def _critic_settings(self) -> CriticSettings:
         """Return how the critic's passes over this rollout are made; its rate is that of this update."""
         assert self.critic_optimizer is not None
-        rate = self.policy.optimizer.param_groups[0]["lr"]
-        if self.critic_learning_rate is not None:
-            rate = FloatSchedule(self.critic_learning_rate)(self._current_progress_remaining)
-            check_number("critic_learning_rate", rate, at_least=0)
+        rate = self._current("critic_learning_rate")
+        if rate is None:
+            rate = self.policy.optimizer.param_groups[0]["lr"]
         update_learning_rate(self.critic_optimizer, rate)
         return CriticSettings(
             optimizer=self.critic_optimizer,

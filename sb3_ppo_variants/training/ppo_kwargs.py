@@ -19,8 +19,8 @@ class PPOKwargs(TypedDict, total=False):
     clip_range: float | Schedule
     clip_range_vf: float | Schedule | None
     normalize_advantage: bool
-    ent_coef: float
-    vf_coef: float
+    ent_coef: float | Schedule
+    vf_coef: float | Schedule
     max_grad_norm: float
     use_sde: bool
     sde_sample_freq: int

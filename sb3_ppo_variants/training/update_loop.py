@@ -60,6 +60,11 @@ class UpdateLoop(CriticOptions):
     With Dict observations, ``policy_kwargs=dict(actor_keys=[...], critic_keys=[...])`` says what actor and critic see:
     :class:`~sb3_ppo_variants.training.asymmetric.AsymmetricKeys`.
 
+    Schedules. ``ent_coef``, ``vf_coef`` and every option that a class states in ``schedulable``, the limits of its step
+    among them, take a number or, as SB3's ``clip_range``, a function of the remaining progress, which goes from 1 to 0.
+    It is stored as given, and each update takes its number once, at the start, and logs it as ``train/<option>``; hooks
+    read it by ``self._current("<option>")``. A limit that has to be above 0 may fall to 0: there it is 1e-8.
+
     Beside SB3's keys every update logs ``train/actor_epochs`` and ``train/critic_epochs``, the passes that each made
     or began; with ``critic_epochs``, ``train/value_loss`` is that of the critic's last pass,
     ``train/critic_learning_rate`` its rate, and ``train/explained_variance_after`` what SB3's
@@ -84,10 +89,12 @@ class UpdateLoop(CriticOptions):
     :param engine: "torch" (default) equals SB3 bit for bit. "auto" runs plain MLP policies on the CPU in
         compiled kernels or, where those do not run, in NumPy: several times faster and equal up to float rounding; and
         everything else in PyTorch. "compiled" and "numpy" insist
-    :raises ValueError: if ``engine`` is "compiled" or "numpy" and the model cannot run on it, or
-        ``exploration_noise_color`` is above 0 and the policy is not SB3's Gaussian (discrete actions, gSDE)
+    :raises ValueError: if ``engine`` is "compiled" or "numpy" and the model cannot run on it,
+        ``exploration_noise_color`` is above 0 and the policy is not SB3's Gaussian (discrete actions, gSDE), or an
+        option is outside its range; a schedule is held against it at both ends here, and in each update at the value that it takes
 
     :cvar limits_step_by: a few words for tables
+    :cvar schedulable: own options that take a number or a schedule, with their ranges; its ancestors' stay
     :cvar own_search_space: ranges of the parameters that tuning adds to the shared ones
     :cvar zoo_config: name of the file in ``zoo_configs`` that ``from_zoo`` reads, without its ending, or
         ``package:name`` for ``name.yml`` in another package
@@ -126,7 +133,7 @@ class UpdateLoop(CriticOptions):
         self.recompute_advantages = recompute_advantages
         self.exploration_noise_color = exploration_noise_color
         # What checks read of SB3's arguments, before SB3 makes an environment
-        for name in ("learning_rate", "clip_range", "clip_range_vf", "normalize_advantage"):
+        for name in ("learning_rate", "clip_range", "clip_range_vf", "normalize_advantage", "ent_coef", "vf_coef"):
             setattr(self, name, kwargs.get(name, signature(PPO).parameters[name].default))
         self._check_options()
         super().__init__(policy, env, **kwargs)
@@ -149,6 +156,7 @@ class UpdateLoop(CriticOptions):
         :raises NonFiniteUpdateError: before a NaN or an infinity reaches the parameters
         """
         self.policy.set_training_mode(True)
+        self._begin_schedules()
         self._update_learning_rate(self.policy.optimizer)
         check_rollout(self.rollout_buffer, self._last_obs, self.num_timesteps)
         self._update = update = self._choose_engine().begin_update(PolicySnapshot(self.policy))
@@ -174,6 +182,7 @@ class UpdateLoop(CriticOptions):
                     critic.train()
         finally:
             self._update = None
+            self._scheduled = {}
         logs.log_update(self, update.stats, measurement, critic, self._current_clip_range_vf())
 
     def _losses(self, batch: MiniBatch) -> Losses:
@@ -183,11 +192,11 @@ class UpdateLoop(CriticOptions):
             policy_loss = policy_loss + penalty.mean()
         # Without a closed form, the sampled -log pi estimates the entropy
         entropy_loss = -th.mean(-batch.log_prob) if batch.entropy is None else -th.mean(batch.entropy)
-        total = policy_loss + self.ent_coef * entropy_loss
+        total = policy_loss + self._current("ent_coef") * entropy_loss
         if self.critic_epochs is not None:
             return Losses(policy_loss, th.zeros_like(total), entropy_loss, total)
         value_loss = self._value_loss(batch)
-        total = total + self.vf_coef * value_loss
+        total = total + self._current("vf_coef") * value_loss
         return Losses(policy_loss, value_loss, entropy_loss, total)
 
     def _ends(self, point: StopPoint, stats: UpdateStatistics) -> bool:

@@ -1,14 +1,16 @@
 """Clip range steered by the KL measured after each update."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from stable_baselines3 import PPO
+from stable_baselines3.common.type_aliases import Schedule
 from typing_extensions import Unpack
 
 from sb3_ppo_variants.maths.controllers import steer_step_size
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
-from sb3_ppo_variants.training.checks import check_number
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.schedules import Range
 from sb3_ppo_variants.training.steering import Steered
 from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement
 
@@ -32,15 +34,17 @@ class AdaptiveClip(Steered):
     Known failure mode: the KL has causes besides the clip range (learning rate, epochs); where those rule, the
     clip range runs to one of its bounds.
 
-    :param desired_kl: KL per update to steer toward, in nats, > 0
-    :param clip_factor: by how much one correction divides or multiplies, > 1
-    :param clip_range_min: lower bound of the clip range, > 0
-    :param clip_range_max: upper bound of the clip range, < 1. SB3's ``clip_range`` is the start and must be constant
+    :param desired_kl: KL per update to steer toward, in nats, > 0; a number or a schedule
+    :param clip_factor: by how much one correction divides or multiplies, > 1; a number or a schedule
+    :param clip_range_min: lower bound of the clip range, > 0; a number or a schedule
+    :param clip_range_max: upper bound of the clip range, < 1. SB3's ``clip_range`` is the start and must be constant; a
+        number or a schedule
     :raises ValueError: if a parameter is outside its range or ``clip_range`` is a schedule that changes
     """
 
     zoo_config: ClassVar[str] = "adaptive_clip_ppo"
     steered = "clip_range"
+    steering_bounds = ("clip_range_min", "clip_range_max")
     adapted_clip_range: float
 
     limits_step_by: ClassVar[str] = "clip range steered by measured KL"
@@ -48,16 +52,22 @@ class AdaptiveClip(Steered):
         "desired_kl": FloatRange(0.003, 0.05, log=True),
         "clip_factor": FloatRange(1.1, 2.0),
     }
+    schedulable: ClassVar[Mapping[str, Range]] = {
+        "desired_kl": Range(above=0),
+        "clip_factor": Range(above=1),
+        "clip_range_min": Range(above=0),
+        "clip_range_max": Range(at_least="clip_range_min", below=1),
+    }
 
     def __init__(
         self,
         policy: Any,
         env: Any,
         *,
-        desired_kl: float = 0.01,
-        clip_factor: float = 1.5,
-        clip_range_min: float = 0.02,
-        clip_range_max: float = 0.5,
+        desired_kl: float | Schedule = 0.01,
+        clip_factor: float | Schedule = 1.5,
+        clip_range_min: float | Schedule = 0.02,
+        clip_range_max: float | Schedule = 0.5,
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
         self.desired_kl = desired_kl
@@ -66,17 +76,6 @@ class AdaptiveClip(Steered):
         self.clip_range_max = clip_range_max
         super().__init__(policy, env, **kwargs)
 
-    def _check_options(self) -> None:
-        check_number("desired_kl", self.desired_kl, above=0)
-        check_number("clip_factor", self.clip_factor, above=1)
-        check_number("clip_range_min", self.clip_range_min, above=0)
-        check_number("clip_range_max", self.clip_range_max, at_least=self.clip_range_min, below=1)
-        super()._check_options()
-
-    @property
-    def _steering_bounds(self) -> tuple[float, float]:
-        return self.clip_range_min, self.clip_range_max
-
     def _current_clip_range(self) -> float:
         return self.adapted_clip_range
 
@@ -84,11 +83,11 @@ class AdaptiveClip(Steered):
         self.adapted_clip_range = steer_step_size(
             self.adapted_clip_range,
             measurement.kl,
-            self.desired_kl,
-            factor=self.clip_factor,
+            self._current("desired_kl"),
+            factor=self._current("clip_factor"),
             band=_DEAD_BAND,
-            low=self.clip_range_min,
-            high=self.clip_range_max,
+            low=self._current("clip_range_min"),
+            high=self._current("clip_range_max"),
         )
         return measurement
 

@@ -1,16 +1,19 @@
 """Learning rate steered by measured KL."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch as th
 from stable_baselines3 import PPO
+from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import update_learning_rate
 from typing_extensions import Unpack
 
 from sb3_ppo_variants.maths.controllers import steer_step_size
 from sb3_ppo_variants.search_space import Choice, FloatRange, SearchSpace
-from sb3_ppo_variants.training.checks import check_choice, check_number
+from sb3_ppo_variants.training.checks import check_choice
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.schedules import Range
 from sb3_ppo_variants.training.steering import Steered
 from sb3_ppo_variants.training.update_loop import StopPoint
 from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement, UpdateStatistics
@@ -56,10 +59,11 @@ class AdaptiveLR(Steered):
     Known failure modes: the critic's rate moves with the actor's, though the KL says nothing about it; where the clip
     or ``target_kl`` already hold the KL below the band, the rate runs to ``lr_max``.
 
-    :param desired_kl: KL to steer toward, in nats, > 0
-    :param lr_factor: by how much one correction divides or multiplies, >= 1; 1 keeps the rate
-    :param lr_min: lower bound of the rate, > 0
-    :param lr_max: upper bound of the rate. SB3's ``learning_rate`` is the start and must be constant
+    :param desired_kl: KL to steer toward, in nats, > 0; a number or a schedule
+    :param lr_factor: by how much one correction divides or multiplies, >= 1; 1 keeps the rate; a number or a schedule
+    :param lr_min: lower bound of the rate, > 0; a number or a schedule
+    :param lr_max: upper bound of the rate. SB3's ``learning_rate`` is the start and must be constant; a number or a
+        schedule
     :param adapt_every: when the KL is measured, see above
     :raises ValueError: if a parameter is outside its range or ``learning_rate`` is a schedule that changes
 
@@ -68,6 +72,7 @@ class AdaptiveLR(Steered):
 
     zoo_config: ClassVar[str] = "adaptive_lr_ppo"
     steered = "learning_rate"
+    steering_bounds = ("lr_min", "lr_max")
     adapted_learning_rate: float
 
     limits_step_by: ClassVar[str] = "learning rate steered by measured KL"
@@ -77,16 +82,22 @@ class AdaptiveLR(Steered):
         "lr_factor": FloatRange(1.1, 2.0),
         "adapt_every": Choice(("minibatch", "epoch", "rollout")),
     }
+    schedulable: ClassVar[Mapping[str, Range]] = {
+        "desired_kl": Range(above=0),
+        "lr_factor": Range(at_least=1),
+        "lr_min": Range(above=0),
+        "lr_max": Range(at_least="lr_min"),
+    }
 
     def __init__(
         self,
         policy: Any,
         env: Any,
         *,
-        desired_kl: float = 0.01,
-        lr_factor: float = 1.5,
-        lr_min: float = 1e-5,
-        lr_max: float = 1e-2,
+        desired_kl: float | Schedule = 0.01,
+        lr_factor: float | Schedule = 1.5,
+        lr_min: float | Schedule = 1e-5,
+        lr_max: float | Schedule = 1e-2,
         adapt_every: Literal["minibatch", "epoch", "rollout"] = "epoch",
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
@@ -98,16 +109,8 @@ class AdaptiveLR(Steered):
         super().__init__(policy, env, **kwargs)
 
     def _check_options(self) -> None:
-        check_number("desired_kl", self.desired_kl, above=0)
-        check_number("lr_factor", self.lr_factor, at_least=1)
-        check_number("lr_min", self.lr_min, above=0)
-        check_number("lr_max", self.lr_max, at_least=self.lr_min)
         check_choice("adapt_every", self.adapt_every, ("minibatch", "epoch", "rollout"))
         super()._check_options()
-
-    @property
-    def _steering_bounds(self) -> tuple[float, float]:
-        return self.lr_min, self.lr_max
 
     @property
     def needs_old_distribution(self) -> bool:  # type: ignore[override]
@@ -124,7 +127,7 @@ class AdaptiveLR(Steered):
         # The optimizer's state holds the rate that was reached; a file that is loaded has it as an attribute too
         if not self._is_loading:
             rate = self.policy.optimizer.param_groups[0]["lr"]
-            self.adapted_learning_rate = min(max(rate, self.lr_min), self.lr_max)
+            self.adapted_learning_rate = self._within_bounds(rate)
 
     def _update_learning_rate(self, optimizers: list[th.optim.Optimizer] | th.optim.Optimizer) -> None:
         self.logger.record("train/learning_rate", self.adapted_learning_rate)
@@ -149,11 +152,11 @@ class AdaptiveLR(Steered):
         self.adapted_learning_rate = steer_step_size(
             self.adapted_learning_rate,
             kl,
-            self.desired_kl,
-            factor=self.lr_factor,
+            self._current("desired_kl"),
+            factor=self._current("lr_factor"),
             band=_DEAD_BAND,
-            low=self.lr_min,
-            high=self.lr_max,
+            low=self._current("lr_min"),
+            high=self._current("lr_max"),
         )
         update_learning_rate(self.policy.optimizer, self.adapted_learning_rate)
 

@@ -1,16 +1,19 @@
 """Clipped ratio: SB3's PPO itself, with asymmetric clip, dual clip and the pessimistic value loss as options."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch as th
 from stable_baselines3 import PPO
+from stable_baselines3.common.type_aliases import Schedule
 from typing_extensions import Unpack
 
 from sb3_ppo_variants.maths import losses
 from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.search_space import Choice, FloatRange, SearchSpace
-from sb3_ppo_variants.training.checks import check_choice, check_number
+from sb3_ppo_variants.training.checks import check_choice
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.schedules import Range
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
 from sb3_ppo_variants.update_parts.minibatch import CriticBatch, MiniBatch
@@ -32,9 +35,11 @@ class Clip(UpdateLoop):
 
     Known failure modes: nothing pulls a ratio back once it is outside, and clipping the ratio does not bound the KL.
 
-    :param clip_range_high: clip range above 1 when it differs from ``clip_range`` below 1, > 0; larger values keep
-        more entropy (0.28 beside 0.2 in the source). ``train/clip_fraction`` counts by ``clip_range``, as in SB3
-    :param dual_clip: c > 1, ratio from which a bad action's objective stays flat (3 in the source); None: no bound
+    :param clip_range_high: clip range above 1 when it differs from ``clip_range`` below 1, > 0; larger values keep more
+        entropy (0.28 beside 0.2 in the source). ``train/clip_fraction`` counts by ``clip_range``, as in SB3; a number
+        or a schedule
+    :param dual_clip: c > 1, ratio from which a bad action's objective stays flat (3 in the source); None: no bound; a
+        number or a schedule
     :param value_clip: with ``clip_range_vf``, "sb3" takes the clipped value alone, "max" the larger of both errors
     :raises ValueError: if an own parameter is outside its range
 
@@ -49,14 +54,18 @@ class Clip(UpdateLoop):
         "clip_range_high": Choice((None, 0.28, 0.4)),
         "dual_clip": Choice((None, 3.0)),
     }
+    schedulable: ClassVar[Mapping[str, Range]] = {
+        "clip_range_high": Range(above=0, optional=True),
+        "dual_clip": Range(above=1, optional=True),
+    }
 
     def __init__(
         self,
         policy: Any,
         env: Any,
         *,
-        clip_range_high: float | None = None,
-        dual_clip: float | None = None,
+        clip_range_high: float | Schedule | None = None,
+        dual_clip: float | Schedule | None = None,
         value_clip: Literal["sb3", "max"] = "sb3",
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
@@ -67,27 +76,25 @@ class Clip(UpdateLoop):
 
     def _check_options(self) -> None:
         super()._check_options()
-        if self.clip_range_high is not None:
-            check_number("clip_range_high", self.clip_range_high, above=0)
-        if self.dual_clip is not None:
-            check_number("dual_clip", self.dual_clip, above=1)
         check_choice("value_clip", self.value_clip, ("sb3", "max"))
         if self.value_clip == "max" and self.clip_range_vf is None:
             raise ValueError("value_clip='max' has no effect without clip_range_vf: set clip_range_vf as well.")
 
     def _surrogate(self, batch: MiniBatch) -> th.Tensor:
-        high = batch.clip_range if self.clip_range_high is None else self.clip_range_high
+        high, dual_clip = self._current("clip_range_high"), self._current("dual_clip")
+        high = batch.clip_range if high is None else high
         surrogate = losses.clipped_surrogate(batch.ratio, batch.advantages, batch.clip_range, high)
-        if self.dual_clip is None:
+        if dual_clip is None:
             return surrogate
-        return losses.dual_clip(surrogate, batch.advantages, self.dual_clip)
+        return losses.dual_clip(surrogate, batch.advantages, dual_clip)
 
     def _surrogate_slope(self, batch: ArrayBatch) -> FloatArray:
-        high = batch.clip_range if self.clip_range_high is None else self.clip_range_high
+        high, dual_clip = self._current("clip_range_high"), self._current("dual_clip")
+        high = batch.clip_range if high is None else high
         slope = losses.clipped_surrogate_slope(batch.ratio, batch.advantages, batch.clip_range, high)
-        if self.dual_clip is None:
+        if dual_clip is None:
             return slope
-        return losses.dual_clip_slope(slope, batch.ratio, batch.advantages, self.dual_clip)
+        return losses.dual_clip_slope(slope, batch.ratio, batch.advantages, dual_clip)
 
     def _value_loss(self, batch: CriticBatch) -> th.Tensor:
         if self.value_clip == "sb3" or batch.clip_range_vf is None:

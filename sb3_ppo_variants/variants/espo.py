@@ -1,16 +1,18 @@
 """No clip; the updates end once the ratios have moved far enough."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch as th
 from stable_baselines3 import PPO
+from stable_baselines3.common.type_aliases import Schedule
 from typing_extensions import Unpack
 
 from sb3_ppo_variants.maths import losses
 from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
-from sb3_ppo_variants.training.checks import check_number
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.schedules import Range
 from sb3_ppo_variants.training.update_loop import StopPoint, UpdateLoop
 from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
 from sb3_ppo_variants.update_parts.minibatch import MiniBatch
@@ -40,7 +42,7 @@ class RatioDeviationStop(UpdateLoop):
     Known failure modes: without a clip, one step too large goes through; small minibatches estimate d with noise, and
     a last minibatch of a few samples can end an update by itself.
 
-    :param max_ratio_deviation: bound on mean abs(r - 1), > 0
+    :param max_ratio_deviation: bound on mean abs(r - 1), > 0; a number or a schedule
     :raises ValueError: if ``max_ratio_deviation`` is outside its range
 
     Source: Sun et al. 2022 (2202.00079), "You May Not Need Ratio Clipping in PPO".
@@ -49,16 +51,15 @@ class RatioDeviationStop(UpdateLoop):
     zoo_config: ClassVar[str] = "espo"
     limits_step_by: ClassVar[str] = "early stop on mean ratio deviation"
     own_search_space: ClassVar[SearchSpace] = {"max_ratio_deviation": FloatRange(0.05, 0.5, log=True)}
+    schedulable: ClassVar[Mapping[str, Range]] = {
+        "max_ratio_deviation": Range(above=0),
+    }
 
     def __init__(
-        self, policy: Any, env: Any, *, max_ratio_deviation: float = 0.25, **kwargs: Unpack[PPOKwargs]
+        self, policy: Any, env: Any, *, max_ratio_deviation: float | Schedule = 0.25, **kwargs: Unpack[PPOKwargs]
     ) -> None:
         self.max_ratio_deviation = max_ratio_deviation
         super().__init__(policy, env, **kwargs)
-
-    def _check_options(self) -> None:
-        super()._check_options()
-        check_number("max_ratio_deviation", self.max_ratio_deviation, above=0)
 
     def _surrogate(self, batch: MiniBatch) -> th.Tensor:
         return losses.unclipped_surrogate(batch.ratio, batch.advantages)
@@ -71,7 +72,7 @@ class RatioDeviationStop(UpdateLoop):
             assert stats.batch is not None
             ratio: Any = stats.batch.ratio  # a tensor, or an array on the NumPy engine
             deviation: float = abs(ratio - 1).mean().item()
-            if deviation > self.max_ratio_deviation:
+            if deviation > self._current("max_ratio_deviation"):
                 return f"mean ratio deviation {deviation:.4g} above max_ratio_deviation"
         return super()._should_stop(point, stats)
 

@@ -1,18 +1,20 @@
 """KL penalty in place of the clip, with a coefficient that follows the KL measured after each update."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
 from stable_baselines3 import PPO
+from stable_baselines3.common.type_aliases import Schedule
 from typing_extensions import Unpack
 
 from sb3_ppo_variants.maths import losses
 from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.maths.controllers import steer_penalty
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
-from sb3_ppo_variants.training.checks import check_number
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.schedules import Range
 from sb3_ppo_variants.training.steering import Steered
 from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
 from sb3_ppo_variants.update_parts.minibatch import MiniBatch
@@ -43,12 +45,14 @@ class KLPenalty(Steered):
     Known failure modes: one coefficient for all samples binds the mean KL only, so single states can move far; it lags
     by one update, so an early overshoot is answered late (reported to collapse on Ant).
 
-    :param kl_coef: coefficient beta at the start, in [kl_coef_min, kl_coef_max]; 0 turns penalty and controller off
-    :param desired_kl: KL per update to steer toward, in nats, > 0
-    :param kl_coef_factor: by how much one correction multiplies or divides, >= 1; 1 keeps the coefficient
-    :param kl_band: half width of the dead band, as a factor, >= 1
-    :param kl_coef_min: lower bound of the coefficient, > 0
-    :param kl_coef_max: upper bound of the coefficient
+    :param kl_coef: coefficient beta at the start, in [kl_coef_min, kl_coef_max]; 0 turns penalty and controller off;
+        with ``kl_coef_factor=1`` it may be a schedule, >= 0
+    :param desired_kl: KL per update to steer toward, in nats, > 0; a number or a schedule
+    :param kl_coef_factor: by how much one correction multiplies or divides, >= 1; 1 keeps the coefficient; a number or
+        a schedule
+    :param kl_band: half width of the dead band, as a factor, >= 1; a number or a schedule
+    :param kl_coef_min: lower bound of the coefficient, > 0; a number or a schedule
+    :param kl_coef_max: upper bound of the coefficient; a number or a schedule
     :raises ValueError: if an own parameter is outside its range
 
     Source: Schulman et al. 2017 (1707.06347), sec. 4.
@@ -56,6 +60,7 @@ class KLPenalty(Steered):
 
     zoo_config: ClassVar[str] = "kl_penalty_ppo"
     steered = "kl_coef"
+    steering_bounds = ("kl_coef_min", "kl_coef_max")
     adapted_kl_coef: float
 
     limits_step_by: ClassVar[str] = "KL penalty with adaptive coefficient"
@@ -63,18 +68,26 @@ class KLPenalty(Steered):
         "kl_coef": FloatRange(0.03, 10.0, log=True),
         "desired_kl": FloatRange(0.003, 0.05, log=True),
     }
+    schedulable: ClassVar[Mapping[str, Range]] = {
+        "kl_coef": Range(at_least=0),
+        "desired_kl": Range(above=0),
+        "kl_coef_factor": Range(at_least=1),
+        "kl_band": Range(at_least=1),
+        "kl_coef_min": Range(above=0),
+        "kl_coef_max": Range(at_least="kl_coef_min"),
+    }
 
     def __init__(
         self,
         policy: Any,
         env: Any,
         *,
-        kl_coef: float = 1.0,
-        desired_kl: float = 0.01,
-        kl_coef_factor: float = 2.0,
-        kl_band: float = 1.5,
-        kl_coef_min: float = 1e-4,
-        kl_coef_max: float = 1e4,
+        kl_coef: float | Schedule = 1.0,
+        desired_kl: float | Schedule = 0.01,
+        kl_coef_factor: float | Schedule = 2.0,
+        kl_band: float | Schedule = 1.5,
+        kl_coef_min: float | Schedule = 1e-4,
+        kl_coef_max: float | Schedule = 1e4,
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
         self.kl_coef = kl_coef
@@ -85,17 +98,13 @@ class KLPenalty(Steered):
         self.kl_coef_max = kl_coef_max
         super().__init__(policy, env, **kwargs)
 
-    def _check_options(self) -> None:
-        check_number("desired_kl", self.desired_kl, above=0)
-        check_number("kl_coef_factor", self.kl_coef_factor, at_least=1)
-        check_number("kl_band", self.kl_band, at_least=1)
-        check_number("kl_coef_min", self.kl_coef_min, above=0)
-        check_number("kl_coef_max", self.kl_coef_max, at_least=self.kl_coef_min)
-        super()._check_options()
+    @property
+    def _follows_schedule(self) -> bool:
+        return callable(self.kl_coef) and self.kl_coef_factor == 1
 
     @property
-    def _steering_bounds(self) -> tuple[float, float]:
-        return (0.0, 0.0) if self.kl_coef == 0 else (self.kl_coef_min, self.kl_coef_max)
+    def _first_bounds(self) -> tuple[float, float]:
+        return (0.0, 0.0) if self._current("kl_coef") == 0 else super()._first_bounds
 
     @property
     def needs_old_distribution(self) -> bool:  # type: ignore[override]
@@ -117,15 +126,15 @@ class KLPenalty(Steered):
 
     def _after_update(self, measurement: RolloutMeasurement) -> RolloutMeasurement:
         self.logger.record("train/kl_coef", self.adapted_kl_coef)
-        if self.adapted_kl_coef:
+        if self.adapted_kl_coef and not self._follows_schedule:
             self.adapted_kl_coef = steer_penalty(
                 self.adapted_kl_coef,
                 measurement.kl,
-                self.desired_kl,
-                factor=self.kl_coef_factor,
-                band=self.kl_band,
-                low=self.kl_coef_min,
-                high=self.kl_coef_max,
+                self._current("desired_kl"),
+                factor=self._current("kl_coef_factor"),
+                band=self._current("kl_band"),
+                low=self._current("kl_coef_min"),
+                high=self._current("kl_coef_max"),
             )
         return super()._after_update(measurement)
 

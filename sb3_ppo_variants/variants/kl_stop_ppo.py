@@ -1,13 +1,16 @@
 """Early stop on KL, with a choice of estimator and moment."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from stable_baselines3 import PPO
+from stable_baselines3.common.type_aliases import Schedule
 from typing_extensions import Unpack
 
 from sb3_ppo_variants.search_space import Choice, FloatRange, SearchSpace
-from sb3_ppo_variants.training.checks import check_choice, check_number
+from sb3_ppo_variants.training.checks import check_choice
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.schedules import Range
 from sb3_ppo_variants.training.update_loop import StopPoint, UpdateLoop
 from sb3_ppo_variants.update_parts.statistics import UpdateStatistics
 
@@ -37,7 +40,7 @@ class KLStop(UpdateLoop):
 
     Logs ``train/stop_epoch`` and ``train/stop_reason`` when it stops.
 
-    :param max_kl: the bound itself, in nats, > 0
+    :param max_kl: the bound itself, in nats, > 0; a number or a schedule
     :param stop_at: what is measured and when, see above
     :raises ValueError: if an own parameter is outside its range
 
@@ -52,13 +55,16 @@ class KLStop(UpdateLoop):
         "max_kl": FloatRange(0.005, 0.1, log=True),
         "stop_at": Choice(("minibatch", "epoch", "rollout")),
     }
+    schedulable: ClassVar[Mapping[str, Range]] = {
+        "max_kl": Range(above=0),
+    }
 
     def __init__(
         self,
         policy: Any,
         env: Any,
         *,
-        max_kl: float = 0.02,
+        max_kl: float | Schedule = 0.02,
         stop_at: Literal["minibatch", "epoch", "rollout"] = "minibatch",
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
@@ -68,19 +74,18 @@ class KLStop(UpdateLoop):
 
     def _check_options(self) -> None:
         super()._check_options()
-        check_number("max_kl", self.max_kl, above=0)
         check_choice("stop_at", self.stop_at, ("minibatch", "epoch", "rollout"))
 
     def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> str | None:
         if point == "before_step" and self.stop_at == "minibatch":
-            if stats.minibatch_kl > self.max_kl:
+            if stats.minibatch_kl > self._current("max_kl"):
                 return f"minibatch KL {stats.minibatch_kl:.4g} above max_kl"
         elif point == "after_epoch" and self.stop_at == "epoch":
-            if stats.epoch_kl > self.max_kl:
+            if stats.epoch_kl > self._current("max_kl"):
                 return f"epoch KL {stats.epoch_kl:.4g} above max_kl"
         elif point == "after_epoch" and self.stop_at == "rollout":
             kl = self._measure_rollout().kl
-            if kl > self.max_kl:
+            if kl > self._current("max_kl"):
                 return f"rollout KL {kl:.4g} above max_kl"
         return super()._should_stop(point, stats)
 

@@ -1,19 +1,20 @@
 """Clipped ratio with a uniformly perturbed mean, which keeps the entropy of Gaussian policies up."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch as th
 from stable_baselines3 import PPO
-from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from stable_baselines3.common.type_aliases import RolloutBufferSamples, Schedule
 from torch.distributions import Normal
 from typing_extensions import Unpack
 
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
-from sb3_ppo_variants.training.checks import check_number
 from sb3_ppo_variants.training.gaussian import check_gaussian, normal_of
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.schedules import Range
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 
@@ -36,7 +37,7 @@ class RobustPolicyOptimization(UpdateLoop):
     deviation. 0.5 is known to fail on Ant and to hurt on Hopper; CleanRL's documentation gives 0.01 for these,
     InvertedDoublePendulum, Reacher and Pusher, and so do the registered hyperparameters.
 
-    :param rpo_alpha: half width of the perturbation, in units of the action, >= 0
+    :param rpo_alpha: half width of the perturbation, in units of the action, >= 0; a number or a schedule
     :raises ValueError: if ``rpo_alpha`` is outside its range, or the policy's actions are not Gaussian (discrete
         actions, ``squash_output``)
 
@@ -49,14 +50,15 @@ class RobustPolicyOptimization(UpdateLoop):
         "clip_range": FloatRange(0.1, 0.4),
         "rpo_alpha": FloatRange(0.005, 0.5, log=True),
     }
+    schedulable: ClassVar[Mapping[str, Range]] = {
+        "rpo_alpha": Range(at_least=0),
+    }
 
-    def __init__(self, policy: Any, env: Any, *, rpo_alpha: float = 0.5, **kwargs: Unpack[PPOKwargs]) -> None:
+    def __init__(
+        self, policy: Any, env: Any, *, rpo_alpha: float | Schedule = 0.5, **kwargs: Unpack[PPOKwargs]
+    ) -> None:
         self.rpo_alpha = rpo_alpha
         super().__init__(policy, env, **kwargs)
-
-    def _check_options(self) -> None:
-        super()._check_options()
-        check_number("rpo_alpha", self.rpo_alpha, at_least=0)
 
     def _setup_model(self) -> None:
         super()._setup_model()
@@ -73,9 +75,8 @@ class RobustPolicyOptimization(UpdateLoop):
         return replace(batch, log_prob=shifted.log_prob(batch.actions), distribution=shifted)
 
     def _mean_noise(self, shape: tuple[int, ...]) -> th.Tensor | None:
-        if self.rpo_alpha == 0:
-            return None
-        return th.empty(shape, device=self.device).uniform_(-self.rpo_alpha, self.rpo_alpha)
+        alpha = self._current("rpo_alpha")
+        return th.empty(shape, device=self.device).uniform_(-alpha, alpha) if alpha else None
 
 
 class RPO(RobustPolicyOptimization, PPO):  # noqa: D101 -- the mixin documents both

@@ -1,11 +1,13 @@
 """Clip bounds for each sample from one KL budget: wide for unlikely actions, narrow for likely ones."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import PPO
+from stable_baselines3.common.type_aliases import Schedule
 from typing_extensions import Unpack
 
 from sb3_ppo_variants.maths import clip_bounds, losses
@@ -15,6 +17,7 @@ from sb3_ppo_variants.search_space import FloatRange, SearchSpace
 from sb3_ppo_variants.training.checks import check_number
 from sb3_ppo_variants.training.gaussian import check_gaussian, normal_of
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.schedules import Range
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
 from sb3_ppo_variants.update_parts.minibatch import MiniBatch
@@ -49,7 +52,8 @@ class TrustRegionGuided(UpdateLoop):
     Known failure modes: bounds of unlikely actions are wide (a million for p = 1e-8), so a rare sample with a large
     advantage can move the policy far; the bounds of samples do not bound the KL of the update.
 
-    :param kl_delta: budget per state, in nats, > 0; None derives it from ``clip_range``, which must then be < 1
+    :param kl_delta: budget per state, in nats, > 0; None derives it from ``clip_range``, which must then be < 1; a
+        number or a schedule
     :raises ValueError: if ``kl_delta`` is outside its range, or the policy has continuous actions that are not Gaussian
         (``squash_output``)
 
@@ -59,15 +63,15 @@ class TrustRegionGuided(UpdateLoop):
     zoo_config: ClassVar[str] = "trgppo"
     limits_step_by: ClassVar[str] = "clip bounds per sample from a KL budget"
     own_search_space: ClassVar[SearchSpace] = {"clip_range": FloatRange(0.1, 0.4)}  # from which the budget follows
+    schedulable: ClassVar[Mapping[str, Range]] = {
+        "kl_delta": Range(above=0, optional=True),
+    }
 
-    def __init__(self, policy: Any, env: Any, *, kl_delta: float | None = None, **kwargs: Unpack[PPOKwargs]) -> None:
+    def __init__(
+        self, policy: Any, env: Any, *, kl_delta: float | Schedule | None = None, **kwargs: Unpack[PPOKwargs]
+    ) -> None:
         self.kl_delta = kl_delta
         super().__init__(policy, env, **kwargs)
-
-    def _check_options(self) -> None:
-        super()._check_options()
-        if self.kl_delta is not None:
-            check_number("kl_delta", self.kl_delta, above=0)
 
     @property
     def needs_old_distribution(self) -> bool:  # type: ignore[override]
@@ -107,11 +111,15 @@ class TrustRegionGuided(UpdateLoop):
     def _gaussian_bounds(self, standardised: FloatArray, clip_range: float) -> Bounds:
         # Schedules can end just below 0
         derived = clip_bounds.gaussian_kl_delta(max(clip_range, 0.0), standardised.shape[1])
-        return clip_bounds.gaussian_bounds(standardised, derived if self.kl_delta is None else self.kl_delta)
+        return clip_bounds.gaussian_bounds(standardised, self._budget(derived))
 
     def _categorical_bounds(self, old_log_prob: FloatArray, clip_range: float) -> Bounds:
         derived = clip_bounds.categorical_kl_delta(max(clip_range, 0.0))
-        return clip_bounds.categorical_bounds(np.exp(old_log_prob), derived if self.kl_delta is None else self.kl_delta)
+        return clip_bounds.categorical_bounds(np.exp(old_log_prob), self._budget(derived))
+
+    def _budget(self, derived: float) -> float:
+        given: float | None = self._current("kl_delta")
+        return derived if given is None else given
 
 
 class TRGPPO(TrustRegionGuided, PPO):  # noqa: D101 -- the mixin documents both

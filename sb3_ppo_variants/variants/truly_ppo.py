@@ -1,17 +1,20 @@
 """Rollback: past a trigger on KL or ratio the gradient turns round instead of vanishing."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch as th
 from stable_baselines3 import PPO
+from stable_baselines3.common.type_aliases import Schedule
 from typing_extensions import Unpack
 
 from sb3_ppo_variants.maths import losses
 from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.search_space import Choice, FloatRange, SearchSpace
-from sb3_ppo_variants.training.checks import check_choice, check_number
+from sb3_ppo_variants.training.checks import check_choice
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.schedules import Range
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
 from sb3_ppo_variants.update_parts.minibatch import MiniBatch
@@ -51,8 +54,8 @@ class Truly(UpdateLoop):
     trigger. With trigger "kl", ``clip_range`` only serves ``train/clip_fraction``.
 
     :param trigger: what marks a sample, see above
-    :param rollback_coef: alpha >= 0; None: 5 with trigger "kl", 0.3 with trigger "ratio"
-    :param kl_delta: KL of a state from which trigger "kl" marks its samples, in nats, > 0
+    :param rollback_coef: alpha >= 0; None: 5 with trigger "kl", 0.3 with trigger "ratio"; a number or a schedule
+    :param kl_delta: KL of a state from which trigger "kl" marks its samples, in nats, > 0; a number or a schedule
     :raises ValueError: if an own parameter is outside its range
 
     Source: Wang et al. 2019, second version 2020 (1903.07940), "Truly Proximal Policy Optimization".
@@ -64,6 +67,10 @@ class Truly(UpdateLoop):
         "rollback_coef": Choice((None, 0.5, 1.5, 15.0)),
         "kl_delta": FloatRange(0.005, 0.1, log=True),
     }
+    schedulable: ClassVar[Mapping[str, Range]] = {
+        "rollback_coef": Range(at_least=0, optional=True),
+        "kl_delta": Range(above=0),
+    }
 
     def __init__(
         self,
@@ -71,8 +78,8 @@ class Truly(UpdateLoop):
         env: Any,
         *,
         trigger: Literal["kl", "ratio"] = "kl",
-        rollback_coef: float | None = None,
-        kl_delta: float = 0.03,
+        rollback_coef: float | Schedule | None = None,
+        kl_delta: float | Schedule = 0.03,
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
         self.trigger = trigger
@@ -83,9 +90,6 @@ class Truly(UpdateLoop):
     def _check_options(self) -> None:
         super()._check_options()
         check_choice("trigger", self.trigger, ("kl", "ratio"))
-        if self.rollback_coef is not None:
-            check_number("rollback_coef", self.rollback_coef, at_least=0)
-        check_number("kl_delta", self.kl_delta, above=0)
 
     @property
     def needs_old_distribution(self) -> bool:  # type: ignore[override]
@@ -94,14 +98,15 @@ class Truly(UpdateLoop):
 
     @property
     def _alpha(self) -> float:
-        return _ROLLBACK_COEF[self.trigger] if self.rollback_coef is None else self.rollback_coef
+        coefficient: float | None = self._current("rollback_coef")
+        return _ROLLBACK_COEF[self.trigger] if coefficient is None else coefficient
 
     def _surrogate(self, batch: MiniBatch) -> th.Tensor:
         if self.trigger == "ratio":
             return losses.rollback_surrogate(batch.ratio, batch.advantages, batch.clip_range, self._alpha)
         if self._alpha:
             return losses.unclipped_surrogate(batch.ratio, batch.advantages)
-        triggered = losses.kl_trigger(batch.kl, batch.ratio, batch.advantages, self.kl_delta)
+        triggered = losses.kl_trigger(batch.kl, batch.ratio, batch.advantages, self._current("kl_delta"))
         return losses.flat_where_triggered(batch.ratio, batch.advantages, triggered)
 
     def _surrogate_slope(self, batch: ArrayBatch) -> FloatArray:
@@ -110,20 +115,20 @@ class Truly(UpdateLoop):
         if self._alpha:
             return losses.unclipped_surrogate_slope(batch.ratio, batch.advantages)
         assert batch.kl is not None
-        triggered = losses.kl_trigger(batch.kl, batch.ratio, batch.advantages, self.kl_delta)
+        triggered = losses.kl_trigger(batch.kl, batch.ratio, batch.advantages, self._current("kl_delta"))
         return losses.flat_where_triggered_slope(batch.ratio, batch.advantages, triggered)
 
     def _penalty(self, batch: MiniBatch) -> th.Tensor | None:
         if self.trigger == "ratio" or not self._alpha:
             return None
-        triggered = losses.kl_trigger(batch.kl, batch.ratio, batch.advantages, self.kl_delta)
+        triggered = losses.kl_trigger(batch.kl, batch.ratio, batch.advantages, self._current("kl_delta"))
         return self._alpha * th.where(triggered, batch.kl, 0.0)
 
     def _kl_slope(self, batch: ArrayBatch) -> FloatArray | None:
         if self.trigger == "ratio" or not self._alpha:
             return None
         assert batch.kl is not None
-        triggered = losses.kl_trigger(batch.kl, batch.ratio, batch.advantages, self.kl_delta)
+        triggered = losses.kl_trigger(batch.kl, batch.ratio, batch.advantages, self._current("kl_delta"))
         return np.where(triggered, -self._alpha, 0.0).astype(batch.ratio.dtype)
 
 

@@ -1,14 +1,17 @@
 """TRPO's constraint at PPO's price: early stop, then backtracking until the KL over the rollout is within bounds."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch as th
 from stable_baselines3 import PPO
+from stable_baselines3.common.type_aliases import Schedule
 from typing_extensions import Unpack
 
 from sb3_ppo_variants.search_space import FloatRange, SearchSpace
-from sb3_ppo_variants.training.checks import check_count, check_number
+from sb3_ppo_variants.training.checks import check_count
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.schedules import Range
 from sb3_ppo_variants.training.update_loop import StopPoint, UpdateLoop
 from sb3_ppo_variants.update_parts.snapshot import ParameterStep
 from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement, UpdateStatistics
@@ -47,8 +50,8 @@ class TrustRegion(UpdateLoop):
     Known failure mode: with a learning rate far too large every step is rolled back and nothing is learned;
     ``train/step_fraction`` shows it.
 
-    :param max_kl: bound on the mean KL of an update, in nats, > 0
-    :param shrink_factor: by how much each backtrack shrinks the step, in (0, 1)
+    :param max_kl: bound on the mean KL of an update, in nats, > 0; a number or a schedule
+    :param shrink_factor: by how much each backtrack shrinks the step, in (0, 1); a number or a schedule
     :param max_backtracks: number of shrunken steps to try before the update is rolled back, >= 0
     :raises ValueError: if an own parameter is outside its range
 
@@ -64,14 +67,18 @@ class TrustRegion(UpdateLoop):
         "clip_range": FloatRange(0.1, 0.4),
         "max_kl": FloatRange(0.003, 0.05, log=True),
     }
+    schedulable: ClassVar[Mapping[str, Range]] = {
+        "max_kl": Range(above=0),
+        "shrink_factor": Range(above=0, below=1),
+    }
 
     def __init__(
         self,
         policy: Any,
         env: Any,
         *,
-        max_kl: float = 0.01,
-        shrink_factor: float = 0.8,
+        max_kl: float | Schedule = 0.01,
+        shrink_factor: float | Schedule = 0.8,
         max_backtracks: int = 10,
         **kwargs: Unpack[PPOKwargs],
     ) -> None:
@@ -82,12 +89,10 @@ class TrustRegion(UpdateLoop):
 
     def _check_options(self) -> None:
         super()._check_options()
-        check_number("max_kl", self.max_kl, above=0)
-        check_number("shrink_factor", self.shrink_factor, above=0, below=1)
         check_count("max_backtracks", self.max_backtracks)
 
     def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> str | None:
-        if point == "before_step" and stats.minibatch_kl > _STOP_HEADROOM * self.max_kl:
+        if point == "before_step" and stats.minibatch_kl > _STOP_HEADROOM * self._current("max_kl"):
             return f"minibatch KL {stats.minibatch_kl:.4g} above {_STOP_HEADROOM} * max_kl"
         return super()._should_stop(point, stats)
 
@@ -96,7 +101,7 @@ class TrustRegion(UpdateLoop):
         if not self._is_within(measurement):
             step = self._actor_step()
             for backtracks in range(1, self.max_backtracks + 1):
-                fraction = self.shrink_factor**backtracks
+                fraction = self._current("shrink_factor") ** backtracks
                 step.scale(fraction)
                 measurement = self._measure_rollout()
                 if self._is_within(measurement):
@@ -124,7 +129,7 @@ class TrustRegion(UpdateLoop):
 
     def _is_within(self, measurement: RolloutMeasurement) -> bool:
         # Comparisons with NaN are False: a policy that is not finite is never accepted
-        return measurement.kl <= self.max_kl * (1 - _ROUNDING_MARGIN) and measurement.surrogate_gain >= 0
+        return measurement.kl <= self._current("max_kl") * (1 - _ROUNDING_MARGIN) and measurement.surrogate_gain >= 0
 
 
 class TrustRegionPPO(TrustRegion, PPO):  # noqa: D101 -- the mixin documents both

@@ -25,14 +25,14 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_ppo_variants.entries.checks import ENVIRONMENT_KEYS, check_keys, check_values
 from sb3_ppo_variants.entries.constructors import constructor_parameters
 from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
-from sb3_ppo_variants.entries.schedules import resolve_schedule
+from sb3_ppo_variants.entries.schedules import resolve_schedule, resolve_schedules
 from sb3_ppo_variants.entries.vector import resolve_vec_env
 from sb3_ppo_variants.entries.zoo_files import zoo_file
 from sb3_ppo_variants.evaluation import MaskedEvalCallback, knows_masks
+from sb3_ppo_variants.registry import Algorithm
 from sb3_ppo_variants.search_space import suggest
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.zoo.algorithms import ours, tuned
-from sb3_ppo_variants.zoo.schedules import FallingParameters, resolve_schedules
 from sb3_ppo_variants.zoo.search import constructor_arguments, sampling_from, tuning_space
 
 # Keys of rl-zoo's entries that are no constructor arguments, and arguments that come from its options
@@ -163,18 +163,13 @@ class ExperimentManager(ZooExperimentManager):
             known += ["use_sde", "sde_sample_freq"]
         check_keys(hyperparams, known, self._where)
         self._vec_env = hyperparams.get("vec_env")
-        resolved, falling = resolve_schedules(algorithm, {k: v for k, v in hyperparams.items() if k != "vec_env"})
-        check_values(resolved, algorithm.cls, self._where)
+        entry = {key: value for key, value in hyperparams.items() if key != "vec_env"}
+        check_values(entry, algorithm.cls, self._where)
+        resolved = resolve_schedules(algorithm.cls, entry, self._where)
+        _check_options(algorithm, resolved)
         if self.n_timesteps <= 0 and resolved.get("n_timesteps") is None:
             raise ValueError(f"{self._where} has no n_timesteps: add it, or type -n STEPS.")
         resolved.setdefault("n_timesteps", self.n_timesteps)  # rl_zoo3 2.9 deletes it, whether it is there or not
-        if self.optimize_hyperparameters:  # what is sampled must not be overruled by the entry's schedule
-            falling = {key: start for key, start in falling.items() if key not in algorithm.own_search_space}
-        if falling:
-            callbacks = resolved.get("callback") or []
-            path = f"{FallingParameters.__module__}.{FallingParameters.__qualname__}"
-            more = [*(callbacks if isinstance(callbacks, list) else [callbacks]), {path: {"starts": falling}}]
-            resolved["callback"] = more
         return resolved
 
     @property
@@ -239,7 +234,7 @@ class ExperimentManager(ZooExperimentManager):
         manager = copy.copy(self)  # trials may run in parallel threads
         manager.normalize, manager.normalize_kwargs = False, {}
         manager._preprocess_normalization({key: entry[key] for key in ("normalize", "gamma")})
-        manager._hyperparams = self._hyperparams | constructor_arguments(entry)
+        manager._hyperparams = self._hyperparams | constructor_arguments(space.algorithm.cls, entry)
         try:
             with sampling_from(space):
                 score = super(ExperimentManager, manager).objective(trial)
@@ -279,6 +274,14 @@ class ExperimentManager(ZooExperimentManager):
                 f"Study {self.study_name} in {self.storage} was made for other parameters than those of {self.algo} "
                 f"({', '.join(sorted(differ))}): choose another --study-name."
             )
+
+
+def _check_options(algorithm: Algorithm, entry: dict[str, Any]) -> None:
+    """Run what the constructor checks of options, and build nothing."""
+    constructor: Any = algorithm.cls
+    names = constructor_parameters(constructor).keys() - {"policy", *_FROM_OPTIONS}
+    options = {name: value for name, value in entry.items() if name in names}
+    constructor("MlpPolicy", None, _init_setup_model=False, **options)
 
 
 def _trials(storage: str, study_name: str) -> list[optuna.trial.FrozenTrial]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sb3_ppo_variants.entries.checks import ENVIRONMENT_KEYS
 from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
-from sb3_ppo_variants.entries.schedules import SCHEDULE_KEYS, resolve_schedule
+from sb3_ppo_variants.entries.schedules import resolve_schedules
 from sb3_ppo_variants.registry import get_algorithm
 from sb3_ppo_variants.search_space import Trial, suggest
 from sb3_ppo_variants.tuning_space import TuningSpace
@@ -48,23 +48,21 @@ def sampling_from(space: TuningSpace) -> Iterator[None]:
         _current_space.reset(token)
 
 
-def constructor_arguments(entry: Mapping[str, Any]) -> dict[str, Any]:
+def constructor_arguments(cls: type, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a tuned entry goes to the constructor, schedules and activation resolved.
 
+    :param cls: the algorithm class
     :param entry: what :meth:`TuningSpace.entry` returns
     """
-    arguments = {
-        key: resolve_schedule(value, key) if key in SCHEDULE_KEYS else value
-        for key, value in entry.items()
-        if key not in ENVIRONMENT_KEYS
-    }
+    arguments = {key: value for key, value in entry.items() if key not in ENVIRONMENT_KEYS}
+    arguments = resolve_schedules(cls, arguments, f"the sampled entry for {cls.__name__}")
     return arguments | {"policy_kwargs": resolve_policy_kwargs(arguments["policy_kwargs"])}
 
 
 def _sample(algorithm_id: str, trial: Trial, _n_actions: int, n_envs: int, _more: dict[str, Any]) -> dict[str, Any]:
     """Sample constructor arguments; the signature behind ``algorithm_id`` is rl_zoo3's."""
     space = _current_space.get() or tuning_space(algorithm_id, {"n_envs": n_envs})
-    return constructor_arguments(space.entry(suggest(trial, space.parameters)))
+    return constructor_arguments(space.algorithm.cls, space.entry(suggest(trial, space.parameters)))
 
 
 def samplers() -> dict[str, Sampler]:

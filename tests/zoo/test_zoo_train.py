@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 from zoo_helpers import TESTS, command, refusal
 
-from sb3_ppo_variants import SPO, AdaptiveClipPPO, ClipPPO, MaskableRecurrentSPO, RecurrentClipPPO
+from sb3_ppo_variants import SPO, AdaptiveClipPPO, ClipPPO, KLStopPPO, MaskableRecurrentSPO, RecurrentClipPPO
 from sb3_ppo_variants.experiment import registered_entry
 from sb3_ppo_variants.zoo.manager import ExperimentManager
 
@@ -133,15 +133,18 @@ def test_no_value_clipping_can_be_asked_for() -> None:
 
 
 def test_own_parameters_of_a_variant_fall_with_a_schedule() -> None:
-    watched("kl_stop_ppo", "CartPole-v1", *SMALL, "max_kl:'lin_0.4'")
-    assert [seen["max_kl"] for seen in Watcher.history] == pytest.approx([0.4, 0.3, 0.2, 0.1])
-    watched("kl_stop_ppo", "CartPole-v1", *SMALL, "max_kl:'const_0.4'")
-    assert [seen["max_kl"] for seen in Watcher.history] == [0.4] * 4
+    texts = ["max_kl:'lin_0.4'", "ent_coef:'lin_0.2_0.1'", "vf_coef:'const_0.4'"]
+    logged = watched("kl_stop_ppo", "CartPole-v1", "-n", 96, *SMALL[2:], *texts).logger.name_to_value
+    # Two updates after 32 and 64 of 96 steps are over, the third is the last that was logged
+    assert [logged[f"train/{name}"] for name in ("max_kl", "ent_coef", "vf_coef")] == pytest.approx([0, 0.1, 0.4])
+    again = KLStopPPO.load("logs/kl_stop_ppo/CartPole-v1_1/CartPole-v1.zip")
+    assert [again.max_kl(progress) for progress in (1.0, 0.25)] == pytest.approx([0.4, 0.1])
 
 
 def test_a_schedule_where_a_controller_steers_is_refused() -> None:
     message = refusal("train", "--algo", "kl_penalty_ppo", "--env", "CartPole-v1", *SMALL, "kl_coef:'lin_1.0'")
-    assert "kl_coef of kl_penalty_ppo cannot fall by a schedule" in message
+    assert "kl_coef must be constant" in message
+    assert not Path("logs/kl_penalty_ppo").exists()
 
 
 def test_environments_in_processes_of_their_own() -> None:
