@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # imported when they are asked for, see __getattr__
     from sb3_ppo_variants.training.update_loop import UpdateLoop
     from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
     from sb3_ppo_variants.update_parts.minibatch import MiniBatch
+    from sb3_ppo_variants.update_parts.stop import Stop, StopRule
     from sb3_ppo_variants.variants.adaptive_clip_ppo import AdaptiveClipPPO
     from sb3_ppo_variants.variants.adaptive_lr_ppo import AdaptiveLRPPO
     from sb3_ppo_variants.variants.clip_ppo import ClipPPO
@@ -109,6 +110,8 @@ __all__ = [
     "RecurrentTRGPPO",
     "RecurrentTrulyPPO",
     "RecurrentTrustRegionPPO",
+    "Stop",
+    "StopRule",
     "TrulyPPO",
     "TrustRegionPPO",
     "UpdateLoop",
@@ -118,6 +121,8 @@ __all__ = [
 
 _HOMES = {
     "UpdateLoop": "training.update_loop",
+    "Stop": "update_parts.stop",
+    "StopRule": "update_parts.stop",
     "NonFiniteUpdateError": "update_parts.errors",
     "MiniBatch": "update_parts.minibatch",
     "AdaptiveClipPPO": "variants.adaptive_clip_ppo",

@@ -1,5 +1,6 @@
 """KLStopPPO: what each mode measures, when, and what is left after the stop."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch as th
 from helpers import ARRAY_ENGINES, DenseExtractor, audited, differing, tensors_of
 from stable_baselines3.common.utils import LinearSchedule
 
-from sb3_ppo_variants import KLStopPPO
+from sb3_ppo_variants import KLStopPPO, StopRule
 from sb3_ppo_variants.testing import BOX, DICT, DISCRETE, IMAGE, VECTOR, make_env
 
 N_STEPS, BATCH, EPOCHS = 64, 16, 6
@@ -19,7 +20,7 @@ class Recorded(KLStopPPO):
     """Keeps, at each point where it may stop, the KLs and the parameters."""
 
     def _should_stop(self, point: Any, stats: Any) -> Any:
-        if stats.stop_reason is None:
+        if stats.stop_rule is None:
             entry = (stats.epoch, stats.step, float(stats.minibatch_kl), float(stats.epoch_kl), tensors_of(self))
             self.__dict__.setdefault("points", {}).setdefault(point, []).append(entry)
         return super()._should_stop(point, stats)
@@ -48,8 +49,7 @@ def test_minibatch_mode_stops_before_the_step_at_exactly_max_kl() -> None:
     assert differing(tensors_of(below), free[k][4]) == [], "all steps before it are left, its own is not taken"
     logged = below.logger.name_to_value
     assert logged["train/stop_epoch"] == free[k][0]
-    assert "minibatch KL" in logged["train/stop_reason"]
-    assert "max_kl" in logged["train/stop_reason"]
+    assert logged["train/stop_reason"] == StopRule.MINIBATCH_KL
 
 
 def test_epoch_mode_stops_after_the_epoch_at_exactly_max_kl() -> None:
@@ -62,7 +62,7 @@ def test_epoch_mode_stops_after_the_epoch_at_exactly_max_kl() -> None:
     assert below._n_updates == k + 1
     assert differing(tensors_of(below), free[k][4]) == [], "the last epoch's steps are all left"
     assert below.logger.name_to_value["train/stop_epoch"] == k
-    assert "epoch KL" in below.logger.name_to_value["train/stop_reason"]
+    assert below.logger.name_to_value["train/stop_reason"] == StopRule.EPOCH_KL
 
 
 @pytest.mark.parametrize("engine", ["torch", *ARRAY_ENGINES])
@@ -76,20 +76,22 @@ def test_rollout_mode_compares_the_exact_kl_over_the_rollout(engine: str) -> Non
     assert learned(ends[k] * 1.001, KLStopPPO, stop_at="rollout", engine=engine)._n_updates > k + 1
     stopped = learned(ends[k] * 0.999, KLStopPPO, stop_at="rollout", engine=engine)
     assert stopped._n_updates == k + 1
-    assert "rollout KL" in stopped.logger.name_to_value["train/stop_reason"]
+    assert stopped.logger.name_to_value["train/stop_reason"] == StopRule.ROLLOUT_KL
     assert stopped.logger.name_to_value["train/kl"] == pytest.approx(ends[k], rel=1e-3), "the last epoch is left"
 
 
-def test_the_stop_is_printed_when_verbose(capsys: pytest.CaptureFixture[str]) -> None:
-    learned(1e-6, verbose=1)
-    assert "Early stopping in epoch" in capsys.readouterr().out
+@pytest.mark.parametrize("stop_at", ["minibatch", "epoch", "rollout"])
+def test_the_stop_is_printed_when_verbose(stop_at: str, capsys: pytest.CaptureFixture[str]) -> None:
+    learned(1e-6, verbose=1, stop_at=stop_at)
+    printed = capsys.readouterr().out
+    assert re.search(rf"Early stopping in epoch 0: {stop_at} KL [0-9.e-]+ above max_kl", printed)
     learned(1e-6, verbose=0)
     assert "Early stopping" not in capsys.readouterr().out
 
 
 def test_target_kl_works_beside_max_kl() -> None:
     logged = learned(FAR, target_kl=1e-6).logger.name_to_value
-    assert "target_kl" in logged["train/stop_reason"]
+    assert logged["train/stop_reason"] == StopRule.TARGET_KL
 
 
 # The critic after the stop --------------------------------------------------------------------------------------------

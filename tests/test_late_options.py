@@ -32,6 +32,12 @@ NONSENSE = [
     ("ClipPPO", {"value_clip": "max"}, "value_clip='max'"),
     ("ClipPPO", {"critic_epochs": -1}, "critic_epochs=-1"),
     ("ClipPPO", {"exploration_noise_color": -0.5}, "exploration_noise_color=-0.5"),
+    ("ClipPPO", {"n_epochs": 0}, "n_epochs=0"),
+    ("ClipPPO", {"batch_size": 16.0}, r"batch_size=16\.0"),
+    ("ClipPPO", {"batch_size": None}, "batch_size=None"),
+    ("ClipPPO", {"n_steps": 16.5}, r"n_steps=16\.5"),
+    ("ClipPPO", {"ent_coef": "lin_0.1"}, "ent_coef='lin_0.1'"),
+    ("RecurrentClipPPO", {"batch_size": 0}, "batch_size=0"),
 ]
 
 

@@ -318,3 +318,22 @@ def test_a_value_loss_that_overflows_is_reported_by_every_engine(engine: str, ow
     with pytest.raises(NonFiniteUpdateError, match="loss"):
         model.learn(N_STEPS)
     assert all(th.equal(a, b) for a, b in zip(before, model.policy.value_net.parameters(), strict=True))
+
+
+# Beyond float32 -------------------------------------------------------------------------------------------------------
+
+WIDE = gym.spaces.Box(-1.0, 1.0, (4,), np.float64)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("at", [5, N_STEPS])
+def test_an_observation_beyond_float32_is_named(engine: str, at: int) -> None:
+    model = ClipPPO("MlpPolicy", poisoned_env("observation", at, 1e300, WIDE), engine=engine, **SMALL)
+    before = tensors_of(model)
+    with pytest.raises(NonFiniteUpdateError, match=r"observation.*beyond float32.*scale it"):
+        model.learn(N_STEPS)
+    assert differing(before, tensors_of(model)) == []
+
+
+def test_float64_observations_within_float32_are_fine() -> None:
+    ClipPPO("MlpPolicy", poisoned_env("observation", 5, 3e38, WIDE), **SMALL).learn(N_STEPS)

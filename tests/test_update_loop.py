@@ -18,7 +18,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 from torch.distributions import StudentT
 
-from sb3_ppo_variants import ClipPPO, TrustRegionPPO, UpdateLoop
+from sb3_ppo_variants import ClipPPO, StopRule, TrustRegionPPO, UpdateLoop
 from sb3_ppo_variants.engines.batched_adam import batched_adam
 from sb3_ppo_variants.engines.quick_checks import quick_checks
 from sb3_ppo_variants.registry import VARIANTS
@@ -83,7 +83,7 @@ def test_a_stop_ends_the_update_where_it_was_asked_for(point: str, n_updates: in
     model = learned(Stops, n_epochs=5)
     assert model._n_updates == n_updates
     assert {int(state["step"]) for state in model.policy.optimizer.state.values()} == {steps_taken}
-    assert model.logger.name_to_value["train/stop_reason"] == "enough"
+    assert model.logger.name_to_value["train/stop_reason"] == StopRule.OTHER
     assert model.logger.name_to_value["train/stop_epoch"] == 0
     assert model.logger.name_to_value["train/epochs"] == 1
 

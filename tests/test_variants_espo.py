@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import SETTINGS, assert_same_run, ppo, train
 
-from sb3_ppo_variants import ESPO
+from sb3_ppo_variants import ESPO, StopRule
 from sb3_ppo_variants.testing import BOX, VECTOR, make_env
 
 SAMPLE = ["discrete", "box", "dict, multi-discrete", "state-dependent noise, value clip"]
@@ -48,7 +48,7 @@ def test_it_ends_with_the_step_on_the_first_minibatch_beyond_the_bound(bound: fl
     assert model.steps == len(model.deviations), "the step on that minibatch is kept"
     logs = model.logger.name_to_value
     assert logs["train/stop_epoch"] == (model.steps - 1) // 4
-    assert "ratio deviation" in logs["train/stop_reason"]
+    assert logs["train/stop_reason"] == StopRule.RATIO_DEVIATION
 
 
 def test_the_first_minibatch_never_stops_it() -> None:

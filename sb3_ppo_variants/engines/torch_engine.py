@@ -102,7 +102,7 @@ class TorchUpdate(Update):
         # With a critic of its own the total has no value term, and the update is over once the actor is stopped
         loss = self._losses.total if self.stats.actor_runs else self._model._current("vf_coef") * self._losses.value
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = th.nn.utils.clip_grad_norm_(self.old_policy.parameters, self._model.max_grad_norm)
         # One host synchronisation for both; a sum that alone overflows raises nothing
         if not math.isfinite((norm + loss.detach()).item()):

@@ -1,4 +1,4 @@
-"""LSTM policies with action masks: sb3-contrib's recurrent policies with its maskable distributions."""
+"""LSTM policies: sb3-contrib's, which here read MultiDiscrete observations too, and the same with action masks."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -19,10 +19,30 @@ from sb3_contrib.common.recurrent.policies import (
 )
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 
 
-class MaskableRecurrentActorCriticPolicy(RecurrentActorCriticPolicy):
+class LstmPolicy(RecurrentActorCriticPolicy):
+    """sb3-contrib's LSTM policy; derive your own from it, or from the two below, for MultiDiscrete observations."""
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        """Return the features extractor, with the number of features in the type that PyTorch's LSTM asks for."""
+        extractor = super().make_features_extractor()
+        # SB3 adds up the sizes of a MultiDiscrete space, which are integers of NumPy's
+        extractor._features_dim = int(extractor.features_dim)
+        return extractor
+
+
+class LstmCnnPolicy(LstmPolicy, RecurrentActorCriticCnnPolicy):
+    """The same for images."""
+
+
+class LstmMultiInputPolicy(LstmPolicy, RecurrentMultiInputActorCriticPolicy):
+    """The same for Dict observations."""
+
+
+class MaskableRecurrentActorCriticPolicy(LstmPolicy):
     """sb3-contrib's LSTM policy, with a distribution from which masks take invalid actions.
 
     Each method takes masks in addition, as the last argument; without them all actions are valid. Arguments of the

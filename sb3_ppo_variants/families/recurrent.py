@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch as th
-from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.buffers import RecurrentRolloutBuffer
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
@@ -21,6 +20,7 @@ from typing_extensions import Unpack
 from sb3_ppo_variants.families.asymmetric import RecurrentAsymmetricMultiInputPolicy
 from sb3_ppo_variants.families.family import Family
 from sb3_ppo_variants.families.padding import without_padding
+from sb3_ppo_variants.families.policies import LstmCnnPolicy, LstmMultiInputPolicy, LstmPolicy
 from sb3_ppo_variants.maths import losses
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
 from sb3_ppo_variants.update_parts.minibatch import CriticBatch, MiniBatch
@@ -49,8 +49,10 @@ class Recurrent(Family):
     """
 
     # The short names of all other classes mean the same: there is no policy without memory here
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = with_short_names(RecurrentPPO.policy_aliases)
     asymmetric_policy: ClassVar[type[ActorCriticPolicy]] = RecurrentAsymmetricMultiInputPolicy
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = with_short_names(
+        {"MlpLstmPolicy": LstmPolicy, "CnnLstmPolicy": LstmCnnPolicy, "MultiInputLstmPolicy": LstmMultiInputPolicy}
+    )
     policy: RecurrentActorCriticPolicy
     rollout_buffer: RecurrentRolloutBuffer
     _last_lstm_states: RNNStates | None
@@ -138,7 +140,8 @@ class Recurrent(Family):
 
     def _at_once(self, sequences: Any) -> Any:
         """Return sequences that the LSTM can be taken through in one call."""
-        if type(self.policy)._process_sequence is not RecurrentActorCriticPolicy._process_sequence:
+        # Of the instance: torch.compile wraps the policy in a class that hands attributes on
+        if self.policy._process_sequence is not RecurrentActorCriticPolicy._process_sequence:
             return sequences  # it may understand the start of an episode in another way
         states, starts = forgotten_where_episodes_start(sequences.lstm_states, sequences.episode_starts)
         return sequences._replace(lstm_states=states, episode_starts=starts)

@@ -36,6 +36,6 @@ def log_update(
     record("train/clip_range", stats.batch.clip_range)
     if clip_range_vf is not None:
         record("train/clip_range_vf", clip_range_vf)
-    if stats.stop_reason is not None:
+    if stats.stop_rule is not None:
         record("train/stop_epoch", stats.stop_epoch)
-        record("train/stop_reason", stats.stop_reason, exclude="tensorboard")
+        record("train/stop_reason", int(stats.stop_rule))

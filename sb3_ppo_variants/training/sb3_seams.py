@@ -12,7 +12,7 @@ import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 from typing_extensions import Self
@@ -24,6 +24,7 @@ from sb3_ppo_variants.entries.entry import model_from_zoo
 from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.resume.model import Resumable
 from sb3_ppo_variants.training.asymmetric import AsymmetricMultiInputPolicy, policy_with_keys
+from sb3_ppo_variants.training.policy_checks import check_policy
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.finite import all_finite, in_the_rollout, is_invalid_distribution
 from sb3_ppo_variants.vec_env import as_vec_env
@@ -198,9 +199,23 @@ class SB3Seams(_Base):
     def _setup_model(self) -> None:
         self._check_options()
         self.policy_kwargs = resolve_policy_kwargs(self.policy_kwargs)
+        check_policy(type(self), self.policy_class, self.policy_aliases, self.policy_kwargs, self.observation_space)
         self.policy_class = policy_with_keys(self.policy_class, self.policy_kwargs, self.asymmetric_policy)
-        super()._setup_model()
+        try:
+            super()._setup_model()
+        except AssertionError as error:  # SB3's words for CnnPolicy without images say what to do
+            if "NatureCNN only with images" not in str(error):
+                raise
+            raise ValueError(str(error)) from error
         self._choose_engine()
+
+    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
+        if policy_name in self.policy_aliases:
+            return self.policy_aliases[policy_name]
+        hint = "; policies with memory are for the recurrent forms" if "Lstm" in policy_name else ""
+        raise ValueError(
+            f"{type(self).__name__} has no policy {policy_name!r}: use one of {', '.join(self.policy_aliases)}{hint}."
+        )
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_engine", "_update", "_reported_engine", "_is_loading"]

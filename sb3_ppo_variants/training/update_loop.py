@@ -8,7 +8,7 @@ import copy
 from collections.abc import Generator
 from dataclasses import replace
 from inspect import signature
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch as th
 from gymnasium import spaces
@@ -23,7 +23,7 @@ from sb3_ppo_variants.maths import losses
 from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.search_space import SearchSpace
 from sb3_ppo_variants.training import logs
-from sb3_ppo_variants.training.checks import check_choice
+from sb3_ppo_variants.training.checks import check_choice, check_count
 from sb3_ppo_variants.training.critic_options import CriticOptions
 from sb3_ppo_variants.training.critic_update import CriticUpdate
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
@@ -33,7 +33,9 @@ from sb3_ppo_variants.update_parts.finite import check_rollout, in_the_update, i
 from sb3_ppo_variants.update_parts.minibatch import CriticBatch, MiniBatch
 from sb3_ppo_variants.update_parts.snapshot import PolicySnapshot
 from sb3_ppo_variants.update_parts.statistics import Losses, RolloutMeasurement, UpdateStatistics
+from sb3_ppo_variants.update_parts.stop import Stop, StopRule
 
+_NUMBERS = ("ent_coef", "vf_coef", "n_steps", "batch_size", "n_epochs")
 StopPoint = Literal["before_step", "after_step", "after_epoch"]
 
 
@@ -66,9 +68,10 @@ class UpdateLoop(CriticOptions):
     read it by ``self._current("<option>")``. A limit that has to be above 0 may fall to 0: there it is 1e-8.
 
     Beside SB3's keys every update logs ``train/actor_epochs`` and ``train/critic_epochs``, the passes that each made
-    or began; with ``critic_epochs``, ``train/value_loss`` is that of the critic's last pass,
-    ``train/critic_learning_rate`` its rate, and ``train/explained_variance_after`` what SB3's
-    ``train/explained_variance`` would be after its passes.
+    or began. Where it ended early, ``train/stop_epoch`` says in which pass and ``train/stop_reason`` by which rule, a
+    number of :class:`~sb3_ppo_variants.update_parts.stop.StopRule`; ``verbose=1`` prints the reason in words. With
+    ``critic_epochs``, ``train/value_loss`` is that of the critic's last pass, ``train/critic_learning_rate`` its rate,
+    and ``train/explained_variance_after`` what SB3's ``train/explained_variance`` would be after its passes.
 
     :param stop_critic: True: an early stop ends the critic's updates too, as in SB3; False: it finishes its passes,
         as in Spinning Up
@@ -133,10 +136,10 @@ class UpdateLoop(CriticOptions):
         self.recompute_advantages = recompute_advantages
         self.exploration_noise_color = exploration_noise_color
         # What checks read of SB3's arguments, before SB3 makes an environment
-        for name in ("learning_rate", "clip_range", "clip_range_vf", "normalize_advantage", "ent_coef", "vf_coef"):
+        for name in ("learning_rate", "clip_range", "clip_range_vf", "normalize_advantage", *_NUMBERS):
             setattr(self, name, kwargs.get(name, signature(PPO).parameters[name].default))
         self._check_options()
-        super().__init__(policy, env, **kwargs)
+        super().__init__(policy, env, **cast(Any, kwargs))  # SB3 only stores what may be a schedule here
 
     def _check_options(self) -> None:
         """Refuse options that make no sense, and derive what is kept of them: variants add their own.
@@ -147,6 +150,11 @@ class UpdateLoop(CriticOptions):
         """
         super()._check_options()
         check_choice("engine", self.engine, ENGINES)
+        for name in ("n_steps", "batch_size", "n_epochs"):
+            # sb3-contrib's classes take None for one minibatch of the whole rollout
+            value: Any = getattr(self, name)
+            if value is not None or name != "batch_size" or isinstance(self, PPO):
+                check_count(name, value, at_least=1)
 
     # The loop -------------------------------------------------------------------------------------------------------
 
@@ -202,11 +210,12 @@ class UpdateLoop(CriticOptions):
     def _ends(self, point: StopPoint, stats: UpdateStatistics) -> bool:
         """Ask whether the actor stops here; tell whether the update is over, since the critic stops with it."""
         if stats.actor_runs:
-            reason = self._should_stop(point, stats)
-            if reason is not None:
-                stats.stop(reason)
+            stop = self._should_stop(point, stats)
+            if stop is not None:
+                rule, text = stop if isinstance(stop, Stop) else (StopRule.OTHER, stop)
+                stats.stop(rule)
                 if self.verbose >= 1:
-                    print(f"Early stopping in epoch {stats.epoch}: {reason}")
+                    print(f"Early stopping in epoch {stats.epoch}: {text}")
         return not stats.actor_runs and (self.stop_critic or self.critic_epochs is not None)
 
     # Hooks ----------------------------------------------------------------------------------------------------------
@@ -300,16 +309,16 @@ class UpdateLoop(CriticOptions):
         """Return d(error)/d(value) per sample: the twin of ``_value_loss`` on arrays."""
         return losses.value_loss_slope(values, old_values, returns, clip_range_vf)
 
-    def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> str | None:
+    def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> Stop | str | None:
         """Return why the actor's updates should end for this rollout, or None to go on.
 
-        The base rule is SB3's ``target_kl``.
+        The base rule is SB3's ``target_kl``. A plain text is logged as ``StopRule.OTHER``.
 
         :param point: before or after the optimizer's step on a minibatch, or after an epoch
         :param stats: figures of this update so far
         """
         if point == "before_step" and self.target_kl is not None and stats.minibatch_kl > 1.5 * self.target_kl:
-            return f"minibatch KL {stats.minibatch_kl:.4g} above 1.5 * target_kl"
+            return Stop(StopRule.TARGET_KL, f"minibatch KL {stats.minibatch_kl:.4g} above 1.5 * target_kl")
         return None
 
     def _after_update(self, measurement: RolloutMeasurement) -> RolloutMeasurement:

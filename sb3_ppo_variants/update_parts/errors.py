@@ -1,7 +1,8 @@
 """Errors of the training loop."""
 
 _USUAL_CAUSES = {
-    "observation": "the environment or VecNormalize returned NaN or inf: find it with SB3's VecCheckNan",
+    "observation": "the environment or VecNormalize returned NaN or inf (find it with SB3's VecCheckNan), or a number "
+    "beyond float32's 3.4e38 (scale it)",
     "reward": "the environment returned a NaN or infinite reward: find it with SB3's VecCheckNan",
     "value": "the critic has diverged: normalise returns (VecNormalize) or lower the learning rate",
     "log-prob": "the policy has diverged: lower the learning rate or max_grad_norm, bound the log standard deviation",

@@ -9,6 +9,7 @@ import torch as th
 
 from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
 from sb3_ppo_variants.update_parts.minibatch import MiniBatch
+from sb3_ppo_variants.update_parts.stop import StopRule
 
 
 class Losses(NamedTuple):
@@ -32,7 +33,7 @@ class UpdateStatistics(ABC):
     :ivar epoch: index of the running epoch, from 0
     :ivar step: index of the running minibatch in its epoch, from 0
     :ivar batch: the running minibatch; on array engines its twin in arrays
-    :ivar stop_reason: why the actor's updates were stopped; None while they run
+    :ivar stop_rule: which rule stopped the actor's updates; None while they run
     :ivar stop_epoch: epoch in which they were stopped
     """
 
@@ -40,7 +41,7 @@ class UpdateStatistics(ABC):
         self.epoch = 0
         self.step = -1
         self.batch: MiniBatch | ArrayBatch | None = None
-        self.stop_reason: str | None = None
+        self.stop_rule: StopRule | None = None
         self.stop_epoch: int | None = None
 
     def start_epoch(self, epoch: int) -> None:
@@ -48,15 +49,15 @@ class UpdateStatistics(ABC):
         self.epoch = epoch
         self.step = -1
 
-    def stop(self, reason: str) -> None:
-        """Note that the actor's updates end here, and why."""
-        self.stop_reason = reason
+    def stop(self, rule: StopRule) -> None:
+        """Note that the actor's updates end here, and by which rule."""
+        self.stop_rule = rule
         self.stop_epoch = self.epoch
 
     @property
     def actor_runs(self) -> bool:
         """Whether the actor's updates go on."""
-        return self.stop_reason is None
+        return self.stop_rule is None
 
     @property
     @abstractmethod

@@ -17,6 +17,7 @@ from sb3_ppo_variants.training.schedules import Range
 from sb3_ppo_variants.training.steering import Steered
 from sb3_ppo_variants.training.update_loop import StopPoint
 from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement, UpdateStatistics
+from sb3_ppo_variants.update_parts.stop import Stop
 
 _DEAD_BAND = 2.0
 
@@ -134,7 +135,7 @@ class AdaptiveLR(Steered):
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
             update_learning_rate(optimizer, self.adapted_learning_rate)
 
-    def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> str | None:
+    def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> Stop | str | None:
         if point == "before_step" and self.adapt_every == "minibatch" and (stats.epoch, stats.step) != (0, 0):
             assert stats.batch is not None and stats.batch.kl is not None  # noqa: PT018 -- no test
             self._adapt(float(stats.batch.kl.mean().item()))

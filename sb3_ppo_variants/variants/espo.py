@@ -17,6 +17,7 @@ from sb3_ppo_variants.training.update_loop import StopPoint, UpdateLoop
 from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
 from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 from sb3_ppo_variants.update_parts.statistics import UpdateStatistics
+from sb3_ppo_variants.update_parts.stop import Stop, StopRule
 
 
 class RatioDeviationStop(UpdateLoop):
@@ -37,7 +38,7 @@ class RatioDeviationStop(UpdateLoop):
     steps both optimizers twice on each minibatch, which we take for a slip. ``clip_range`` only serves
     ``train/clip_fraction``. Two later papers of 2025 and 2026 use the name ESPO for other methods.
 
-    Logs ``train/stop_epoch`` and ``train/stop_reason`` when it stops.
+    Logs ``train/stop_epoch`` and the rule's number, ``train/stop_reason``, when it stops.
 
     Known failure modes: without a clip, one step too large goes through; small minibatches estimate d with noise, and
     a last minibatch of a few samples can end an update by itself.
@@ -67,13 +68,13 @@ class RatioDeviationStop(UpdateLoop):
     def _surrogate_slope(self, batch: ArrayBatch) -> FloatArray:
         return losses.unclipped_surrogate_slope(batch.ratio, batch.advantages)
 
-    def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> str | None:
+    def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> Stop | str | None:
         if point == "after_step":
             assert stats.batch is not None
             ratio: Any = stats.batch.ratio  # a tensor, or an array on the NumPy engine
             deviation: float = abs(ratio - 1).mean().item()
             if deviation > self._current("max_ratio_deviation"):
-                return f"mean ratio deviation {deviation:.4g} above max_ratio_deviation"
+                return Stop(StopRule.RATIO_DEVIATION, f"mean ratio deviation {deviation:.4g} above max_ratio_deviation")
         return super()._should_stop(point, stats)
 
 

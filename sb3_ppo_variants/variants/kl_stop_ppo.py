@@ -13,6 +13,7 @@ from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
 from sb3_ppo_variants.training.schedules import Range
 from sb3_ppo_variants.training.update_loop import StopPoint, UpdateLoop
 from sb3_ppo_variants.update_parts.statistics import UpdateStatistics
+from sb3_ppo_variants.update_parts.stop import Stop, StopRule
 
 
 class KLStop(UpdateLoop):
@@ -38,7 +39,7 @@ class KLStop(UpdateLoop):
 
     In Spinning Up the stop is the actor's alone: ``stop_critic=False``, or ``critic_epochs`` (see UpdateLoop).
 
-    Logs ``train/stop_epoch`` and ``train/stop_reason`` when it stops.
+    Logs ``train/stop_epoch`` and the rule's number, ``train/stop_reason``, when it stops.
 
     :param max_kl: the bound itself, in nats, > 0; a number or a schedule
     :param stop_at: what is measured and when, see above
@@ -76,17 +77,17 @@ class KLStop(UpdateLoop):
         super()._check_options()
         check_choice("stop_at", self.stop_at, ("minibatch", "epoch", "rollout"))
 
-    def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> str | None:
+    def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> Stop | str | None:
         if point == "before_step" and self.stop_at == "minibatch":
             if stats.minibatch_kl > self._current("max_kl"):
-                return f"minibatch KL {stats.minibatch_kl:.4g} above max_kl"
+                return Stop(StopRule.MINIBATCH_KL, f"minibatch KL {stats.minibatch_kl:.4g} above max_kl")
         elif point == "after_epoch" and self.stop_at == "epoch":
             if stats.epoch_kl > self._current("max_kl"):
-                return f"epoch KL {stats.epoch_kl:.4g} above max_kl"
+                return Stop(StopRule.EPOCH_KL, f"epoch KL {stats.epoch_kl:.4g} above max_kl")
         elif point == "after_epoch" and self.stop_at == "rollout":
             kl = self._measure_rollout().kl
             if kl > self._current("max_kl"):
-                return f"rollout KL {kl:.4g} above max_kl"
+                return Stop(StopRule.ROLLOUT_KL, f"rollout KL {kl:.4g} above max_kl")
         return super()._should_stop(point, stats)
 
 

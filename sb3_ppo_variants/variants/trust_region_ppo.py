@@ -15,6 +15,7 @@ from sb3_ppo_variants.training.schedules import Range
 from sb3_ppo_variants.training.update_loop import StopPoint, UpdateLoop
 from sb3_ppo_variants.update_parts.snapshot import ParameterStep
 from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement, UpdateStatistics
+from sb3_ppo_variants.update_parts.stop import Stop, StopRule
 
 # A single minibatch estimates the KL with noise: leave it SB3's headroom, the backtracking holds the bound
 _STOP_HEADROOM = 1.5
@@ -91,9 +92,9 @@ class TrustRegion(UpdateLoop):
         super()._check_options()
         check_count("max_backtracks", self.max_backtracks)
 
-    def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> str | None:
+    def _should_stop(self, point: StopPoint, stats: UpdateStatistics) -> Stop | str | None:
         if point == "before_step" and stats.minibatch_kl > _STOP_HEADROOM * self._current("max_kl"):
-            return f"minibatch KL {stats.minibatch_kl:.4g} above {_STOP_HEADROOM} * max_kl"
+            return Stop(StopRule.MINIBATCH_KL, f"minibatch KL {stats.minibatch_kl:.4g} above {_STOP_HEADROOM} * max_kl")
         return super()._should_stop(point, stats)
 
     def _after_update(self, measurement: RolloutMeasurement) -> RolloutMeasurement:

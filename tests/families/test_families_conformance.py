@@ -139,7 +139,7 @@ def test_masks_can_be_left_out_in_training_as_with_sb3_contrib() -> None:
 
 
 def test_a_policy_that_knows_no_masks_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"RecurrentActorCriticPolicy knows no masks: use one of MlpLstmPolicy"):
+    with pytest.raises(ValueError, match=r"LstmPolicy knows no masks: use one of MlpLstmPolicy"):
         MaskableRecurrentClipPPO(RecurrentClipPPO.policy_aliases["MlpLstmPolicy"], make_masked_env())
 
 

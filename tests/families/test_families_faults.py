@@ -223,3 +223,37 @@ def test_ours_remembers_in_evaluation_with_masks() -> None:
     assert first is None
     assert others
     assert all(np.abs(state[0]).max() > 0 for state in others)
+
+
+# MultiDiscrete observations, and a policy in torch.compile's wrapper --------------------------------------------------
+
+PARTS = spaces.MultiDiscrete([3, 4])
+OBSERVATIONS = {"alone": PARTS, "in a Dict": spaces.Dict({"parts": PARTS, "vector": VECTOR})}
+
+
+@pytest.mark.parametrize("observations", OBSERVATIONS.values(), ids=OBSERVATIONS.keys())
+@pytest.mark.parametrize(("ours", "env"), OURS[1:])
+def test_ours_remembers_multi_discrete_observations(ours: Any, env: Any, observations: Any, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="should be of type int"):
+        make_model(RecurrentPPO, make_env(observations))
+    model = make_model(ours, env(observations)).learn(32)
+    model.save(tmp_path / "model")
+    again = ours.load(tmp_path / "model", env=env(observations)).learn(32)
+    assert again.policy.lstm_actor.input_size == (7 if observations is PARTS else 11)
+
+
+@pytest.mark.parametrize("engine", ["torch", "auto"])
+@pytest.mark.parametrize(("ours", "env"), OURS[1:])
+def test_a_compiled_policy_with_memory_learns_as_it_is(
+    ours: Any, env: Any, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distribution = th.distributions.Distribution
+    monkeypatch.setattr(distribution, "_validate_args", distribution._validate_args)  # torch.compile switches it off
+    plain, compiled = (make_model(ours, env(), engine=engine) for _ in range(2))
+    with th.compiler.set_stance("force_eager"):  # what the wrapper does to the policy, without the time it takes
+        compiled.policy = th.compile(compiled.policy, backend="eager")
+        for model in (plain, compiled):
+            model.set_random_seed(3)
+            model.learn(64)
+    pairs = zip(plain.policy.parameters(), compiled.policy.parameters(), strict=True)
+    assert all(th.equal(one, other) for one, other in pairs)

@@ -20,7 +20,8 @@ def check_schedules(variant: Variant) -> None:
     logged = scheduled.logger.name_to_value
     missing = [name for name in schedules if logged.get(f"train/{name}") != schedules[name](0.0)]
     require(not missing, f"train/{', train/'.join(missing)} is not what the schedule of that name gives")
-    by_hand = variant.make(**{name: schedule(1.0) for name, schedule in schedules.items()})
+    numbers: dict[str, Any] = {name: schedule(1.0) for name, schedule in schedules.items()}
+    by_hand = variant.make(**numbers)
     learn(by_hand, callback=_SetNumbers(schedules))
     require_equal_tensors(tensors_of(scheduled), tensors_of(by_hand), "with schedules, and with their numbers set")
 
@@ -41,7 +42,7 @@ class _SetNumbers(BaseCallback):
         return True
 
 
-def _schedules(model: UpdateLoop) -> dict[str, LinearSchedule]:
+def _schedules(model: UpdateLoop) -> dict[str, Any]:
     """Return a schedule for each option that can have one beside the model's other options."""
     steered = model.steered if isinstance(model, Steered) else None
     no_use = {steered} | ({"critic_learning_rate"} if model.critic_epochs is None else set())

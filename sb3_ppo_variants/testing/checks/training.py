@@ -6,12 +6,15 @@ import math
 import tempfile
 import warnings
 from importlib.util import find_spec
+from numbers import Real
 from pathlib import Path
+from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_ppo_variants.testing.requirements import learn, require
 from sb3_ppo_variants.testing.variant import N_STEPS, NotApplicable, Variant
+from sb3_ppo_variants.update_parts.stop import StopRule
 
 _SB3_TRAIN_KEYS = (
     *("approx_kl", "clip_fraction", "clip_range", "entropy_loss", "explained_variance", "learning_rate"),
@@ -22,10 +25,12 @@ _DIAGNOSTICS = ("effective_sample_size", "epochs", "ratio_q05", "ratio_q95", "ze
 
 def check_log_keys(variant: Variant) -> None:
     """SB3's log keys are there, and the package's diagnostics, all of them finite."""
-    logged = variant.trained().logger.name_to_value
+    logged: dict[str, Any] = variant.trained().logger.name_to_value
     kl = "kl" if "train/kl" in logged else "kl_k3"
     missing = [key for key in (*_SB3_TRAIN_KEYS, *_DIAGNOSTICS, kl) if f"train/{key}" not in logged]
     require(not missing, f"nothing is logged under train/ for {', '.join(missing)}")
+    texts = [key for key, value in logged.items() if not isinstance(value, Real)]
+    require(not texts, f"{', '.join(texts)} is no number: callbacks and loggers take logged values as numbers")
     odd = [key for key in (*_DIAGNOSTICS, kl) if not math.isfinite(logged[f"train/{key}"])]
     require(not odd, f"what is logged under train/ is not finite for {', '.join(odd)}")
 
@@ -69,7 +74,9 @@ def check_target_kl(variant: Variant) -> None:
     logged = model.logger.name_to_value
     require(logged["train/epochs"] < 5, "target_kl=1e-7 did not end the update early")
     require("train/stop_epoch" in logged, "no train/stop_epoch is logged after a stop")
-    require("train/stop_reason" in logged, "no train/stop_reason is logged after a stop")
+    require(
+        logged.get("train/stop_reason") == StopRule.TARGET_KL, "train/stop_reason is not the number of SB3's target_kl"
+    )
 
 
 class _Count(BaseCallback):
