@@ -62,10 +62,9 @@ class UpdateLoop(CriticOptions):
     With Dict observations, ``policy_kwargs=dict(actor_keys=[...], critic_keys=[...])`` says what actor and critic see:
     :class:`~sb3_ppo_variants.training.asymmetric.AsymmetricKeys`.
 
-    Schedules. ``ent_coef``, ``vf_coef`` and every option that a class states in ``schedulable``, the limits of its step
-    among them, take a number or, as SB3's ``clip_range``, a function of the remaining progress, which goes from 1 to 0.
-    It is stored as given, and each update takes its number once, at the start, and logs it as ``train/<option>``; hooks
-    read it by ``self._current("<option>")``. A limit that has to be above 0 may fall to 0: there it is 1e-8.
+    Schedules. ``ent_coef``, ``vf_coef`` and every option in ``schedulable`` take a number or, as SB3's ``clip_range``,
+    a function of the remaining progress, stored as given. Each update takes its number once, at the start, and logs it
+    as ``train/<option>``; hooks read ``self._current("<option>")``. A limit above 0 may fall to 0: there it is 1e-8.
 
     Beside SB3's keys every update logs ``train/actor_epochs`` and ``train/critic_epochs``, the passes that each made
     or began. Where it ended early, ``train/stop_epoch`` says in which pass and ``train/stop_reason`` by which rule, a
@@ -94,7 +93,7 @@ class UpdateLoop(CriticOptions):
         everything else in PyTorch. "compiled" and "numpy" insist
     :raises ValueError: if ``engine`` is "compiled" or "numpy" and the model cannot run on it,
         ``exploration_noise_color`` is above 0 and the policy is not SB3's Gaussian (discrete actions, gSDE), or an
-        option is outside its range; a schedule is held against it at both ends here, and in each update at the value that it takes
+        option is outside its range; a schedule is held against it at both ends here, and in each update at its value
 
     :cvar limits_step_by: a few words for tables
     :cvar schedulable: own options that take a number or a schedule, with their ranges; its ancestors' stay
@@ -151,8 +150,7 @@ class UpdateLoop(CriticOptions):
         super()._check_options()
         check_choice("engine", self.engine, ENGINES)
         for name in ("n_steps", "batch_size", "n_epochs"):
-            # sb3-contrib's classes take None for one minibatch of the whole rollout
-            value: Any = getattr(self, name)
+            value: Any = getattr(self, name)  # sb3-contrib's take batch_size=None for the whole rollout
             if value is not None or name != "batch_size" or isinstance(self, PPO):
                 check_count(name, value, at_least=1)
 
