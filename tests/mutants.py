@@ -118,7 +118,7 @@ MUTANTS = [
     # Options and policies
     Mutant(
         "counts are not checked",
-        "training/update_loop.py",
+        "training/sb3_seams.py",
         "check_count(name, value, at_least=1)",
         "pass",
         "tests/test_late_options.py",
@@ -1571,7 +1571,7 @@ MUTANTS = [
     Mutant(
         "the critic's LSTM is as wide as the actor's features",
         "families/asymmetric.py",
-        "dim, actor = self.vf_features_extractor.features_dim, self.lstm_actor",
+        "dim, actor = int(self.vf_features_extractor.features_dim), self.lstm_actor",
         "dim, actor = self.features_dim, self.lstm_actor",
         "tests/test_asymmetric.py",
         "both_learn and Recurrent",

@@ -4,15 +4,19 @@ from typing import Any
 
 from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
-from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy, RecurrentMultiInputActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
-from sb3_ppo_variants.families.policies import MaskableRecurrentMultiInputActorCriticPolicy
+from sb3_ppo_variants.families.policies import (
+    LstmMultiInputPolicy,
+    LstmPolicy,
+    MaskableRecurrentMultiInputActorCriticPolicy,
+)
 from sb3_ppo_variants.training.asymmetric import AsymmetricKeys
 
 
-class RecurrentAsymmetricKeys(AsymmetricKeys, RecurrentActorCriticPolicy):
+class RecurrentAsymmetricKeys(AsymmetricKeys, LstmPolicy):
     """:class:`AsymmetricKeys` where an LSTM follows each features extractor; arguments are the same."""
 
     def __init__(
@@ -24,7 +28,7 @@ class RecurrentAsymmetricKeys(AsymmetricKeys, RecurrentActorCriticPolicy):
     ) -> None:
         super().__init__(observation_space, action_space, lr_schedule, **policy_arguments)
         # sb3-contrib has made them for what the actor sees
-        dim, actor = self.vf_features_extractor.features_dim, self.lstm_actor
+        dim, actor = int(self.vf_features_extractor.features_dim), self.lstm_actor
         if self.enable_critic_lstm:
             self.lstm_critic = nn.LSTM(dim, actor.hidden_size, num_layers=actor.num_layers, **self.lstm_kwargs)
         else:
@@ -43,7 +47,7 @@ class MaskableAsymmetricMultiInputPolicy(AsymmetricKeys, MaskableMultiInputActor
     """sb3-contrib's policy with action masks for Dict observations with :class:`AsymmetricKeys`."""
 
 
-class RecurrentAsymmetricMultiInputPolicy(RecurrentAsymmetricKeys, RecurrentMultiInputActorCriticPolicy):
+class RecurrentAsymmetricMultiInputPolicy(RecurrentAsymmetricKeys, LstmMultiInputPolicy):
     """sb3-contrib's policy with memory for Dict observations with :class:`AsymmetricKeys`."""
 
 

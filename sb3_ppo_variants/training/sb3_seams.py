@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch as th
+from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -24,13 +25,16 @@ from sb3_ppo_variants.entries.entry import model_from_zoo
 from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.resume.model import Resumable
 from sb3_ppo_variants.training.asymmetric import AsymmetricMultiInputPolicy, policy_with_keys
+from sb3_ppo_variants.training.checks import check_count
 from sb3_ppo_variants.training.policy_checks import check_policy
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.finite import all_finite, in_the_rollout, is_invalid_distribution
 from sb3_ppo_variants.vec_env import as_vec_env
 
+COUNTS = ("n_steps", "batch_size", "n_epochs")
+"""SB3's options that are a number of times."""
+
 if TYPE_CHECKING:  # the mixin is type-checked as the PPO that it is always combined with
-    from stable_baselines3 import PPO
 
     class _Base(Resumable, PPO): ...
 else:
@@ -54,6 +58,11 @@ class SB3Seams(_Base):
 
     def _check_options(self) -> None:
         """Refuse options that make no sense; see UpdateLoop."""
+        for name in COUNTS:
+            value: Any = getattr(self, name)
+            # sb3-contrib's classes take None for the whole rollout
+            if value is not None or name != "batch_size" or isinstance(self, PPO):
+                check_count(name, value, at_least=1)
 
     @abstractmethod
     def _choose_engine(self) -> Engine:

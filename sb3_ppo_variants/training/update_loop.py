@@ -19,14 +19,16 @@ from typing_extensions import Unpack
 from sb3_ppo_variants.engines.choice import ENGINES, choose_engine
 from sb3_ppo_variants.engines.engine import Engine
 from sb3_ppo_variants.engines.rollout_data import chunks
+from sb3_ppo_variants.entries.schedules import SCHEDULE_KEYS
 from sb3_ppo_variants.maths import losses
 from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.search_space import SearchSpace
 from sb3_ppo_variants.training import logs
-from sb3_ppo_variants.training.checks import check_choice, check_count
+from sb3_ppo_variants.training.checks import check_choice
 from sb3_ppo_variants.training.critic_options import CriticOptions
 from sb3_ppo_variants.training.critic_update import CriticUpdate
 from sb3_ppo_variants.training.ppo_kwargs import PPOKwargs
+from sb3_ppo_variants.training.sb3_seams import COUNTS
 from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.finite import check_rollout, in_the_update, is_invalid_distribution
@@ -35,7 +37,6 @@ from sb3_ppo_variants.update_parts.snapshot import PolicySnapshot
 from sb3_ppo_variants.update_parts.statistics import Losses, RolloutMeasurement, UpdateStatistics
 from sb3_ppo_variants.update_parts.stop import Stop, StopRule
 
-_NUMBERS = ("ent_coef", "vf_coef", "n_steps", "batch_size", "n_epochs")
 StopPoint = Literal["before_step", "after_step", "after_epoch"]
 
 
@@ -63,8 +64,8 @@ class UpdateLoop(CriticOptions):
     :class:`~sb3_ppo_variants.training.asymmetric.AsymmetricKeys`.
 
     Schedules. ``ent_coef``, ``vf_coef`` and every option in ``schedulable`` take a number or, as SB3's ``clip_range``,
-    a function of the remaining progress, stored as given. Each update takes its number once, at the start, and logs it
-    as ``train/<option>``; hooks read ``self._current("<option>")``. A limit above 0 may fall to 0: there it is 1e-8.
+    a function of the remaining progress, stored as given. Each update takes its number once and logs it by its name;
+    hooks read ``self._current("<option>")``. A limit above 0 may fall to 0: there it is 1e-8.
 
     Beside SB3's keys every update logs ``train/actor_epochs`` and ``train/critic_epochs``, the passes that each made
     or began. Where it ended early, ``train/stop_epoch`` says in which pass and ``train/stop_reason`` by which rule, a
@@ -135,7 +136,7 @@ class UpdateLoop(CriticOptions):
         self.recompute_advantages = recompute_advantages
         self.exploration_noise_color = exploration_noise_color
         # What checks read of SB3's arguments, before SB3 makes an environment
-        for name in ("learning_rate", "clip_range", "clip_range_vf", "normalize_advantage", *_NUMBERS):
+        for name in (*SCHEDULE_KEYS, "ent_coef", "vf_coef", "normalize_advantage", *COUNTS):
             setattr(self, name, kwargs.get(name, signature(PPO).parameters[name].default))
         self._check_options()
         super().__init__(policy, env, **cast(Any, kwargs))  # SB3 only stores what may be a schedule here
@@ -149,10 +150,6 @@ class UpdateLoop(CriticOptions):
         """
         super()._check_options()
         check_choice("engine", self.engine, ENGINES)
-        for name in ("n_steps", "batch_size", "n_epochs"):
-            value: Any = getattr(self, name)  # sb3-contrib's take batch_size=None for the whole rollout
-            if value is not None or name != "batch_size" or isinstance(self, PPO):
-                check_count(name, value, at_least=1)
 
     # The loop -------------------------------------------------------------------------------------------------------
 
