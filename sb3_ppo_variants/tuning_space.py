@@ -7,7 +7,7 @@ Optuna sees flat parameters; a cell carries a raw zoo entry. :meth:`TuningSpace.
 import math
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sb3_ppo_variants.entries.constructors import constructor_parameters
@@ -38,6 +38,14 @@ steers the learning rate itself.
 
 _CONSTRUCTOR_ARGUMENTS = ("n_epochs", "ent_coef")
 _MIN_UPDATES = 4
+# Key of a zoo entry -> the parameters that decide it, where these have other names
+_DECIDED_BY = {
+    "learning_rate": ("learning_rate", "learning_rate_schedule"),
+    "n_steps": ("log2_rollout_size",),
+    "batch_size": ("log2_batch_size",),
+    "gamma": ("one_minus_gamma",),
+    "net_arch": ("log2_net_width",),
+}
 
 
 @dataclass(frozen=True)
@@ -45,36 +53,46 @@ class TuningSpace:
     """The search space of one algorithm on one environment.
 
     :param algorithm: registered algorithm
-    :param default: its registered zoo entry for the environment
+    :param default: its registered zoo entry for the environment, with the fixed values in it
     :param steps: environment steps of a run
+    :param fixed: part of the entry that is not tuned
     """
 
     algorithm: Algorithm
     default: Mapping[str, Any]
     steps: int
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, algorithm_id: str, env_id: str, steps: int) -> "TuningSpace":
+    def of(cls, algorithm_id: str, env_id: str, steps: int, fixed: Mapping[str, Any] | None = None) -> "TuningSpace":
         """The space around the registered entry of ``algorithm_id`` for ``env_id``.
 
         :param algorithm_id: registered algorithm id
         :param env_id: gymnasium environment id
         :param steps: environment steps of a run
+        :param fixed: values that replace the registered ones, and are not tuned
         :raises ValueError: unknown algorithm, no entry, or a registered rollout larger than ``steps``
         """
-        default = {**registered_entry(algorithm_id, env_id), "n_timesteps": steps}
-        space = cls(get_algorithm(algorithm_id), default, steps)
+        fixed = deepcopy(dict(fixed or {}))
+        default = {**registered_entry(algorithm_id, env_id), **fixed, "n_timesteps": steps}
+        space = cls(get_algorithm(algorithm_id), default, steps, fixed)
         rollout = space._rollout_size(default)
         if rollout > steps:
             raise ValueError(
-                f"{env_id}: steps is {steps}, but one rollout of {algorithm_id}'s registered configuration "
-                f"takes {rollout}: give at least that many steps"
+                f"{env_id}: steps is {steps}, but one rollout of {algorithm_id}'s "
+                f"{'' if fixed else 'registered '}configuration takes {rollout}: give at least that many steps"
             )
         return space
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """Parameter name -> range, shared ones first."""
+        """Parameter name -> range, shared ones first; without those that decide a fixed value."""
+        keys = [*self.fixed, *(self.fixed.get("policy_kwargs") or {})]
+        decided = {name for key in keys for name in _DECIDED_BY.get(key, (key,))}
+        return {name: parameter for name, parameter in self._ranges.items() if name not in decided}
+
+    @property
+    def _ranges(self) -> dict[str, Parameter]:
         arguments = constructor_parameters(self.algorithm.cls)
         shared = {
             name: parameter
@@ -92,9 +110,11 @@ class TuningSpace:
 
         :param params: a value for each of :attr:`parameters`
         """
+        if self.fixed:  # the parameters that are left out need a value, which what is fixed replaces in the end
+            params = self._nearest_default | dict(params)
         entry = deepcopy(dict(self.default))
         n_envs = int(entry.get("n_envs", 1))
-        n_steps = max(1, 2 ** params["log2_rollout_size"] // n_envs)
+        n_steps = int(self.fixed.get("n_steps", max(1, 2 ** params["log2_rollout_size"] // n_envs)))
         rate = params["learning_rate"]
         width = 2 ** params["log2_net_width"]
         entry |= {
@@ -105,13 +125,15 @@ class TuningSpace:
             "gae_lambda": params["gae_lambda"],
             "normalize": params["normalize"] and (entry.get("normalize") or True),
             "policy_kwargs": {
-                **entry.get("policy_kwargs", {}),
+                **(entry.get("policy_kwargs") or {}),
                 "net_arch": {"pi": [width, width], "vf": [width, width]},
                 "activation_fn": params["activation_fn"],
+                **(self.fixed.get("policy_kwargs") or {}),
             },
         }
         as_they_are = {*_CONSTRUCTOR_ARGUMENTS, *self.algorithm.own_search_space} & params.keys()
-        return entry | {name: params[name] for name in sorted(as_they_are)}
+        entry |= {name: params[name] for name in sorted(as_they_are)}
+        return entry | {name: deepcopy(value) for name, value in self.fixed.items() if name != "policy_kwargs"}
 
     @property
     def default_params(self) -> dict[str, Any]:
@@ -120,6 +142,11 @@ class TuningSpace:
         The first trial runs the registered entry itself, which may lie outside (a schedule of the clip
         range, a network of three layers).
         """
+        nearest = self._nearest_default
+        return {name: nearest[name] for name in self.parameters}
+
+    @property
+    def _nearest_default(self) -> dict[str, Any]:
         entry = self.default
         policy_kwargs = entry.get("policy_kwargs") or {}
         wanted = {
@@ -134,7 +161,7 @@ class TuningSpace:
         }
         return {
             name: _nearest(parameter, wanted[name] if name in wanted else _number(self._value(name)))
-            for name, parameter in self.parameters.items()
+            for name, parameter in self._ranges.items()
         }
 
     def nearest(self, params: Mapping[str, Any]) -> dict[str, Any]:

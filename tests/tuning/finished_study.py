@@ -25,7 +25,7 @@ def finished(
     folder: Path,
     *,
     name: str = "made_up",
-    algorithms: tuple[str, ...] = ALGORITHMS,
+    algorithms: tuple[str | dict[str, Any], ...] = ALGORITHMS,
     environments: dict[str, int] | None = None,
     failing: tuple[str, str] | None = None,
     **budget: int,
@@ -34,7 +34,7 @@ def finished(
 
     :param folder: for the results
     :param name: of the study
-    :param algorithms: the earlier, the better
+    :param algorithms: the earlier, the better; as in a study file
     :param environments: and steps
     :param failing: algorithm and environment of which the first test run fails
     :param budget: what differs from a tiny one
@@ -51,12 +51,13 @@ def finished(
     folder.mkdir(parents=True, exist_ok=True)
     protocol = protocol_of(name, study)
     decisions = Decisions.of(study, f"{name}-{protocol_digest(protocol)}", f"sqlite:///{folder / 'study.db'}")
+    ids = [configuration.algorithm for configuration in study.algorithms.values()]
     first_test_seed = study_seeds(study).test[0].training
     store = CellStore(folder / "cells", lambda line: None)
 
     def run(cell: Cell) -> CellResult:
         fails = (cell.algorithm, cell.environment) == failing and cell.seed == first_test_seed
-        return failed_result(REASON) if fails else made_up(cell, algorithms.index(cell.algorithm))
+        return failed_result(REASON) if fails else made_up(cell, ids.index(cell.algorithm))
 
     Coordinator(decisions, store, Threads(slots=8), Recorder(), run=run).run()
     write_results(folder, make_ranking(decisions, protocol, study.seed), decisions.tracks)

@@ -49,7 +49,7 @@ def test_quick_classic_and_mujoco_are_shipped() -> None:
 
 @pytest.mark.parametrize("name", ["quick", "classic", "mujoco"])
 def test_shipped_studies_accept_every_registered_algorithm(name: str) -> None:
-    assert load_study(name, algorithms=["all"]).algorithms == list(ALGORITHMS)
+    assert list(load_study(name, algorithms=["all"]).algorithms) == list(ALGORITHMS)
 
 
 @pytest.mark.parametrize("name", ["quick", "classic", "mujoco"])
@@ -126,7 +126,7 @@ def test_an_unknown_name_lists_the_shipped_studies(tmp_path: Path) -> None:
 def test_the_command_may_choose_algorithms_environments_and_seed(path: Path) -> None:
     name = write(path, **{"environments__Acrobot-v1": {"steps": 8192}})
     study = load_study(name, algorithms=["trpo"], environments=["Acrobot-v1"], seed=5)
-    assert (study.algorithms, list(study.environments), study.seed) == (["trpo"], ["Acrobot-v1"], 5)
+    assert (list(study.algorithms), list(study.environments), study.seed) == (["trpo"], ["Acrobot-v1"], 5)
     study = load_study(name, sampler="gp", pruner="none", tune=False)
     assert (study.sampler, study.pruner, study.budget.trials) == ("gp", "none", 0)
     with pytest.raises(ValueError, match="sampler"):

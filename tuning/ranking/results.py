@@ -13,7 +13,7 @@ REFERENCES = ("trpo", "ppo")
 class Ranked:
     """One line of the ranking. Scores are normalised unless called raw.
 
-    :param algorithm: algorithm id
+    :param algorithm: algorithm id, or the name of a configuration
     :param rank: from 1; equal IQM and mean share a rank
     :param iqm: interquartile mean of the test runs, with its interval
     :param mean: mean of the test runs
@@ -62,7 +62,7 @@ class Ranked:
 class RankedForAll:
     """One line of the view with one configuration for all environments.
 
-    :param algorithm: algorithm id
+    :param algorithm: algorithm id, or the name of a configuration
     :param rank: from 1; equal IQM and mean share a rank
     :param iqm: interquartile mean of the test runs, with its interval
     :param mean: mean of the test runs

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..study.configurations import with_hyperparameters
 from .results import REFERENCES, Ranked
 from .statistics import COVERAGE, FEW_SEEDS, Estimate
 
@@ -59,6 +60,16 @@ def interval_text(estimate: Estimate | None) -> str:
     low, high = estimate.ci_low, estimate.ci_high
     interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
     return f"{estimate.value:.2f}{interval}"
+
+
+def origin_text(trial: int, trials: int, fixed: Mapping[str, Any]) -> str:
+    """``trial 3 of 20``, or ``the registered configuration with critic_epochs 20``: where a configuration comes from.
+
+    :param trial: its number; 0 is the registered configuration
+    :param trials: of the study
+    :param fixed: hyperparameters that the study gives
+    """
+    return f"trial {trial} of {trials}" if trial else f"the registered configuration{with_hyperparameters(fixed)}"
 
 
 TABLE_HEADER = ("rank", "algorithm", "IQM", "P > trpo", "P > ppo", "≠ trpo", "steps/s")

@@ -8,6 +8,7 @@ from typing import Any
 from sb3_ppo_variants.tuning_space import SHARED
 
 from ..ranking.statistics import FEW_SEEDS
+from ..study.configurations import described
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def checklist(ranking: Mapping[str, Any]) -> list[Answer]:
         *([_disjoint_seeds(protocol), _two_stages(protocol)] if protocol["budget"]["trials"] else [_untuned()]),
         _equal_budget(ranking),
         *([_equal_ranges(protocol)] if protocol["budget"]["trials"] else []),
+        *_fixed(protocol),
         _baselines(protocol),
         _enough_seeds(protocol),
         _every_run_counts(ranking),
@@ -62,7 +64,7 @@ def _two_stages(protocol: Mapping[str, Any]) -> Answer:
 
 
 def _untuned() -> Answer:
-    evidence = "This study ranks the registered configurations as they are, with --no-tune or trials: 0"
+    evidence = "This study ranks configurations as they are, with --no-tune or trials: 0"
     return Answer(False, "The configurations were tuned with equal budgets", evidence)
 
 
@@ -84,6 +86,15 @@ def _equal_ranges(protocol: Mapping[str, Any]) -> Answer:
                 different.add(name)
     claim = "Shared hyperparameters were searched in the same ranges"
     return Answer(not different, claim, f"Different: {', '.join(sorted(different)) or 'none'}. Ranges stand below")
+
+
+def _fixed(protocol: Mapping[str, Any]) -> list[Answer]:
+    """Named where there is anything: whoever fixes a value takes it out of the search."""
+    configurations = protocol.get("configurations", {})
+    fixed = [f"{name} ({described(each)})" for name, each in configurations.items() if each["hyperparameters"]]
+    if not fixed:
+        return []
+    return [Answer(False, "The study gave no algorithm a value that others do not have", f"Given: {', '.join(fixed)}")]
 
 
 def _baselines(protocol: Mapping[str, Any]) -> Answer:
@@ -130,6 +141,6 @@ def _by_construction(protocol: Mapping[str, Any]) -> list[Answer]:
         Answer(
             True,
             "The registered configuration takes part",
-            "It is trial 0 of every algorithm",
+            "It is trial 0 of every algorithm, with the values that the study gives where it gives any",
         ),
     ]

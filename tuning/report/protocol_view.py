@@ -17,6 +17,8 @@ def study_yaml(protocol: Mapping[str, Any], env_ids: Sequence[str]) -> str:
     :param env_ids: its environments in their order, which the resampling depends on
     """
     content = {name: protocol[name] for name in Study.model_fields if name in protocol}
+    own = protocol.get("configurations", {})
+    content["algorithms"] = [{name: own[name]} if name in own else name for name in protocol["algorithms"]]
     content["environments"] = {
         env_id: {
             "steps": protocol["environments"][env_id],

@@ -11,6 +11,7 @@ from sb3_ppo_variants.registry import get_algorithm
 
 from ..runs.cell import CELL_SCHEMA, canonical_json, package_versions
 from ..runs.files import write_atomically
+from .configurations import is_own
 from .rules import CANDIDATES, CONFIDENCE, N_PRUNING_STARTUP_TRIALS, N_STARTUP_TRIALS, RESAMPLES
 from .scales import FLOOR, TABLE_VERSION
 from .seeds import SeedSets, seed_sets
@@ -34,6 +35,7 @@ def protocol_of(name: str, study: Study) -> dict[str, Any]:
     protocol = {
         "study": name,
         **study.model_dump(exclude={"description", "environments"}),
+        "algorithms": list(study.algorithms),
         "environments": {env_id: study.environments[env_id].steps for env_id in study.environments},
         "seeds": asdict(study_seeds(study)),
         "startup_trials": N_STARTUP_TRIALS,
@@ -57,6 +59,9 @@ def protocol_of(name: str, study: Study) -> dict[str, Any]:
         "cell_schema": CELL_SCHEMA,
         "versions": package_versions() | _plugin_versions(study),
     }
+    own = {name: each.model_dump() for name, each in study.algorithms.items() if is_own(name, each)}
+    if own:
+        protocol["configurations"] = own
     if study.budget.checkpoint_every is not None:
         protocol["resets_at_checkpoints"] = "all environments of a run, seeded from its seed and the steps so far"
     plain: dict[str, Any] = json.loads(canonical_json(protocol))
@@ -64,7 +69,7 @@ def protocol_of(name: str, study: Study) -> dict[str, Any]:
 
 
 def _plugin_versions(study: Study) -> dict[str, str]:
-    plugins = (get_algorithm(algorithm).plugin for algorithm in study.algorithms)
+    plugins = (get_algorithm(configuration.algorithm).plugin for configuration in study.algorithms.values())
     return {plugin.distribution: plugin.version for plugin in plugins if plugin is not None}
 
 

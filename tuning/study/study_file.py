@@ -14,13 +14,16 @@ from pydantic import (
     FiniteFloat,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_serializer,
+    field_validator,
     model_serializer,
 )
 from typing_extensions import Unpack
 
-from sb3_ppo_variants.registry import algorithms, get_algorithm
+from sb3_ppo_variants.entries.entry import Entry
 from sb3_ppo_variants.tuning_space import TuningSpace
 
+from .configurations import Configuration, chosen_algorithms, read_algorithms, written_algorithms
 from .scales import Scale, scale_of
 
 
@@ -88,7 +91,9 @@ class Study(_Section):
     """A study file.
 
     :param description: one line for the report
-    :param algorithms: registered algorithm ids
+    :param algorithms: name -> what is ranked under it. In the file a list: registered algorithm ids, and configurations
+        of algorithms under names of their own, ``own_name: {algorithm: clip_ppo, hyperparameters: {n_epochs: 5}}``,
+        whose hyperparameters stay as they are when the others are tuned. ``algorithm`` is the name itself by default
     :param environments: gymnasium environment id -> budget
     :param budget: work per (algorithm, environment)
     :param evaluation: how runs are scored
@@ -98,7 +103,7 @@ class Study(_Section):
     """
 
     description: str = ""
-    algorithms: list[str] = Field(min_length=1)
+    algorithms: dict[str, Configuration] = Field(min_length=1)
     environments: dict[str, EnvironmentBudget] = Field(min_length=1)
     budget: Budget
     evaluation: EvaluationBudget = EvaluationBudget()
@@ -106,9 +111,18 @@ class Study(_Section):
     pruner: Literal["median", "none"] = "median"
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
 
+    @field_validator("algorithms", mode="before")
+    @classmethod
+    def _read_algorithms(cls, entries: Any) -> Any:
+        return read_algorithms(entries)
+
+    @field_serializer("algorithms")
+    def _write_algorithms(self, algorithms: dict[str, Configuration]) -> list[Any]:
+        return written_algorithms(algorithms)
+
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Every (algorithm, environment), in the order of the file."""
+        """Every (name of an algorithm, environment), in the order of the file."""
         return [(algorithm, env_id) for algorithm in self.algorithms for env_id in self.environments]
 
     def scale(self, env_id: str) -> Scale:
@@ -118,7 +132,9 @@ class Study(_Section):
 
     def space(self, algorithm: str, env_id: str) -> TuningSpace:
         """What is tuned for one pair."""
-        return TuningSpace.of(algorithm, env_id, self.environments[env_id].steps)
+        configuration = self.algorithms[algorithm]
+        steps = self.environments[env_id].steps
+        return TuningSpace.of(configuration.algorithm, env_id, steps, configuration.hyperparameters)
 
 
 def shipped_studies() -> list[str]:
@@ -130,7 +146,8 @@ def shipped_studies() -> list[str]:
 class StudyChoices(TypedDict, total=False):
     """What the command line may change in a study; None leaves it as it is.
 
-    :param algorithms: rank these instead of the study's; ["all"] for every registered one
+    :param algorithms: rank these instead of the study's: its own names, or ids; ["all"] for every registered one and
+        the study's own
     :param environments: only these of the study's environments
     :param seed: instead of the study's
     :param sampler: instead of the study's
@@ -183,10 +200,11 @@ def _read(name_or_path: str) -> str:
 
 def _changed(study: Study, choices: StudyChoices) -> Study:
     content = study.model_dump()
-    instead = {name: choices.get(name) for name in ("algorithms", "seed", "sampler", "pruner")}
+    instead = {name: choices.get(name) for name in ("seed", "sampler", "pruner")}
     content |= {name: value for name, value in instead.items() if value is not None}
-    if content["algorithms"] == ["all"]:
-        content["algorithms"] = list(algorithms())
+    names = choices.get("algorithms")
+    if names is not None:
+        content["algorithms"] = chosen_algorithms(names, study.algorithms)
     environments = choices.get("environments")
     if environments is not None:
         unknown = [env_id for env_id in environments if env_id not in study.environments]
@@ -200,15 +218,14 @@ def _changed(study: Study, choices: StudyChoices) -> Study:
 
 def _checked(study: Study) -> Study:
     """Everything a model of types cannot know: names, normalisation, rollouts that fit."""
-    for algorithm in study.algorithms:
-        get_algorithm(algorithm)
-    if len(set(study.algorithms)) != len(study.algorithms):
-        raise ValueError(f"an algorithm is named twice: {', '.join(study.algorithms)}")
+    for name, configuration in study.algorithms.items():
+        configuration.check(name)
     for env_id in study.environments:
         _check_environment(env_id)
         study.scale(env_id)
     for algorithm, env_id in study.pairs:
         space = study.space(algorithm, env_id)
+        Entry(space.algorithm.cls, env_id, space.default, name=algorithm)
         space.entry(space.default_params)
     return study
 
@@ -232,6 +249,8 @@ def _describe(problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"unknown key {where}"
+    if problem["type"] == "value_error":
+        return f"{where}: {problem['ctx']['error']}"
     if problem["type"] == "missing":
         return f"{where} is missing"
     return f"{where}: {problem['msg']} (got {problem['input']!r})"
