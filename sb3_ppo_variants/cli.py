@@ -107,7 +107,9 @@ def _algorithm_table(algorithms: "list[Algorithm]") -> "Table":
 
 @app.command()
 def rank(
-    study: Annotated[str, typer.Argument(help="A shipped study (quick, classic, mujoco), or the path of a YAML file.")],
+    study: Annotated[
+        str, typer.Argument(help="A shipped study (quick, classic, mujoco, critic), or the path of a YAML file.")
+    ],
     *,
     out: Annotated[Path | None, typer.Option(help="Folder of the results.", show_default="runs/STUDY")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.", show_default="number of CPUs")] = None,

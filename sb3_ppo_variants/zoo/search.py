@@ -11,13 +11,13 @@ from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.entries.schedules import SCHEDULE_KEYS, resolve_schedule
 from sb3_ppo_variants.registry import get_algorithm
 from sb3_ppo_variants.search_space import Trial, suggest
-from sb3_ppo_variants.tuning_space import TuningSpace
+from sb3_ppo_variants.tuning_space import JOINT_CRITIC, TuningSpace
 from sb3_ppo_variants.zoo.algorithms import tuned
 
 Sampler = Callable[[Trial, int, int, dict[str, Any]], dict[str, Any]]
 
 # What tuning keeps of the user's entry: the rest is sampled or untouched
-_KEPT = ("n_envs", "normalize", "policy_kwargs")
+_KEPT = ("policy", "n_envs", "normalize", "policy_kwargs", *JOINT_CRITIC)
 # Rollouts are at most a quarter of a run: from here on nothing of the space is cut off
 _UNLIMITED_STEPS = 2**16
 
@@ -56,7 +56,7 @@ def constructor_arguments(entry: Mapping[str, Any]) -> dict[str, Any]:
     arguments = {
         key: resolve_schedule(value, key) if key in SCHEDULE_KEYS else value
         for key, value in entry.items()
-        if key not in ENVIRONMENT_KEYS
+        if key not in (*ENVIRONMENT_KEYS, "policy")  # which rl_zoo3 has resolved
     }
     return arguments | {"policy_kwargs": resolve_policy_kwargs(arguments["policy_kwargs"])}
 

@@ -158,6 +158,7 @@ def test_what_is_fixed_is_in_every_trial_and_is_not_searched(fixed: dict[str, An
         others = {name: value for name, value in fixed.items() if name != "policy_kwargs"}
         assert {name: entry[name] for name in others} == others
         # What a parameter decides differs between its ends; a parameter without effect would be searched in vain
+        point["own_critic"] = True  # without which its passes and its rate decide nothing
         for name in space.parameters:
             ends = [
                 space.entry(

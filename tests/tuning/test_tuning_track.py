@@ -18,7 +18,7 @@ from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, failed_result
 from sb3_ppo_variants.tuning.study.protocol import study_seeds
 from sb3_ppo_variants.tuning.study.scales import FLOOR, scale_of
 from sb3_ppo_variants.tuning.study.study_file import EnvironmentBudget, Study
-from tuning_helpers import PPO_ALONE, Threads, coordinate, finished, study
+from tuning_helpers import PPO_ALONE, Threads, coordinate, finished, registered, study
 
 from sb3_ppo_variants.search_space import FloatRange
 
@@ -253,7 +253,7 @@ def test_with_one_environment_there_is_nothing_more_to_run(tmp_path: Path) -> No
 
 def test_every_algorithm_may_use_the_same_number_of_runs(tmp_path: Path) -> None:
     decisions = Decisions.of(
-        two_environments(algorithms=["ppo", "trpo", "espo"]), "test", f"sqlite:///{tmp_path / 'study.db'}"
+        two_environments(algorithms=registered("ppo", "trpo", "espo")), "test", f"sqlite:///{tmp_path / 'study.db'}"
     )
     planned = {
         track.pair.algorithm: (track.planned_runs, decisions.one_for_all[track.pair.algorithm].planned_runs)

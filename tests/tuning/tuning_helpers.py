@@ -25,8 +25,13 @@ budget: {trials: 2, tuning_seeds: 2, validation_seeds: 1, test_seeds: 2, time_li
 evaluation: {episodes: 2, checkpoints: 2}
 """
 
-PPO_ALONE = {"ppo": Configuration(algorithm="ppo")}
-"""``algorithms`` of a study."""
+
+def registered(*ids: str) -> dict[str, Configuration]:
+    """``algorithms`` of a study that gives them no values."""
+    return {name: Configuration(algorithm=name) for name in ids}
+
+
+PPO_ALONE = registered("ppo")
 
 
 def make_cell(**changes: Any) -> Cell:

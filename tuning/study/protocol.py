@@ -56,6 +56,7 @@ def protocol_of(name: str, study: Study) -> dict[str, Any]:
         },
         "search_spaces": _by_pair(study, "parameters"),
         "registered_configurations": _by_pair(study, "default"),
+        "critics": _by_pair(study, "critic"),
         "cell_schema": CELL_SCHEMA,
         "versions": package_versions() | _plugin_versions(study),
     }
