@@ -175,6 +175,21 @@ def report(folder: _StudyFolder) -> None:
 
 
 @app.command()
+def compare(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR DIR...", help="Folders of finished studies.", show_default=False)
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of the merged results.")] = Path("runs/compared"),
+) -> None:
+    """Merge studies whose protocols agree into one ranking, with the files that rank writes; nothing is run."""
+    with _tuning_extra("compare"):
+        from sb3_ppo_variants.tuning.compare import compare as merge
+
+        merge(folders, out=out)
+
+
+@app.command()
 def dashboard(
     folder: _StudyFolder,
     *,

@@ -210,9 +210,10 @@ class TuningSpace:
     def nearest(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The point of this space nearest to one of the same algorithm on another environment.
 
-        :param params: a value for each of :attr:`parameters`
+        :param params: a value for each of its :attr:`parameters`; what is fixed there may be searched here
         """
-        return {name: _nearest(parameter, params[name]) for name, parameter in self.parameters.items()}
+        point = self.default_params | dict(params)
+        return {name: _nearest(parameter, point[name]) for name, parameter in self.parameters.items()}
 
     @property
     def _critic_stands_apart(self) -> bool:

@@ -96,7 +96,7 @@ def test_a_study_survives_being_written_and_read() -> None:
         ({"x": {"algorithm": "spo", "hyperparameters": {"seed": 1}}}, "Unknown key 'seed'"),
         ({"x": {"algorithm": "spo", "hyperparameters": {"gamma": "1e-3"}}}, "gamma of x must be a number, .*1.0e-3"),
         ({"x": {"algorithm": "spo", "hyperparameters": {"n_steps": 0.5}}}, "n_steps of x must be a whole number"),
-        ({"x": {"algorithm": "spo", "hyperparameters": {"max_grad_norm": float("inf")}}}, "x.hyperparameters: plain"),
+        ({"x": {"algorithm": "spo", "hyperparameters": {"max_grad_norm": float("inf")}}}, "hyperparameters: plain"),
         ({"x": {"algorithm": "spo", "hyperparameters": {"learning_rate": "exp_1"}}}, "learning_rate in the x entry"),
         ({"x": {"algorithm": "spo", "hyperparameters": {"n_steps": 4096}}}, "one rollout of spo's .* takes"),
     ],
@@ -210,6 +210,9 @@ def test_the_report_leads_back_to_the_study_and_says_what_was_given(ranked: Path
     content = json.loads((ranked / "ranking.json").read_text())
     again = yaml.safe_load(study_yaml(content["protocol"], ["CartPole-v1"]))
     assert Study.model_validate(again).algorithms == study_of(*ENTRIES).algorithms
+    content["protocol"]["critics"] |= {"own_critic": {"x": "joint"}, "joint_critic": {"x": "joint"}}
+    (critics,) = [answer for answer in checklist(content) if "train its critic" in answer.claim]
+    assert not critics.holds, "TRPO alone has a critic of its own then"
     (answer,) = [
         answer for answer in checklist(content) if "did not" in answer.claim or "others do not" in answer.claim
     ]

@@ -105,7 +105,7 @@ class OneForAll:
 
     def _begin_validation(self) -> list[Request]:
         first = self.tracks[0].pair
-        fixed = first.space.fixed
+        fixed = first.study.algorithms[first.algorithm].hyperparameters
         default = registered_entry(first.space.algorithm.id, "default") | fixed
         points = {"registered default": TuningSpace(first.space.algorithm, default, first.steps, fixed).default_params}
         for track in self.tracks:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from ..decisions.track import Track
-from ..study.configurations import described
+from ..study.configurations import configuration_in, described
 from .records import chosen, tested
 from .wording import origin_text
 
@@ -23,15 +23,16 @@ def best_yml(protocol: Mapping[str, Any], tracks: Sequence[Track]) -> str:
             own = protocol.get("configurations", {}).get(algorithm)
             text += f"\n# {described(own)}\n{algorithm}:\n" if own else f"\n{algorithm}:\n"
         entry = yaml.safe_dump({track.pair.env_id: chosen(track).entry}, sort_keys=False, default_flow_style=False)
-        lines = [f"# {line}" for line in _provenance(track)] + entry.splitlines()
+        lines = [f"# {line}" for line in _provenance(protocol, track)] + entry.splitlines()
         text += "".join(f"  {line}\n" for line in lines)
     return text
 
 
-def _provenance(track: Track) -> list[str]:
+def _provenance(protocol: Mapping[str, Any], track: Track) -> list[str]:
     trial, budget = chosen(track), track.pair.study.budget
     scores = [result.score for result in tested(track) if result.score is not None]
-    lines = [origin_text(trial.number, budget.trials, track.pair.space.fixed)]
+    fixed = configuration_in(protocol, track.pair.algorithm)["hyperparameters"]
+    lines = [origin_text(trial.number, budget.trials, fixed)]
     if trial.value is not None:
         lines.append(f"tuning: normalised score {trial.value:.3f} over {budget.tuning_seeds} seeds")
     if trial.validation_value is not None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..study.configurations import with_hyperparameters
+from ..study.extension import growth_text
 from .results import REFERENCES, Ranked
 from .statistics import COVERAGE, FEW_SEEDS, Estimate
 
@@ -46,6 +47,7 @@ def warnings(protocol: Mapping[str, Any], lines: Sequence[Ranked]) -> list[str]:
     seeds = protocol["budget"]["test_seeds"]
     if seeds < FEW_SEEDS:
         found.append(f"Only {seeds} test seeds: the intervals are too narrow ({COVERAGE}).")
+    found += [f"Extended after it was begun: {growth_text(extension)}." for extension in protocol.get("extensions", [])]
     failed = {line.algorithm: line.failed_test_runs for line in lines if line.failed_test_runs}
     for algorithm, number in failed.items():
         fate = "run of {} failed and counts" if number == 1 else "runs of {} failed and count"

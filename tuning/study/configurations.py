@@ -37,10 +37,7 @@ class Configuration(BaseModel):
     @field_validator("hyperparameters")
     @classmethod
     def _must_be_plain(cls, hyperparameters: dict[str, Any]) -> dict[str, Any]:
-        try:
-            canonical_json(hyperparameters)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"plain finite YAML values only: {error}") from error
+        check_plain(hyperparameters, "hyperparameters")
         return hyperparameters
 
     def check(self, name: str) -> None:
@@ -75,6 +72,19 @@ class Configuration(BaseModel):
                 is_number = isinstance(default, int | float) and not isinstance(default, bool)
                 if is_number and not isinstance(value, int | float):
                     raise ValueError(f"{where} must be a number, not {value!r}. YAML reads 1e-3 as text: write 1.0e-3")
+
+
+def check_plain(content: Any, where: str) -> None:
+    """Refuse what a cell could not carry to another machine.
+
+    :param content: from a study file
+    :param where: names the place in the message
+    :raises ValueError: a value that JSON does not know, such as a date or an infinity
+    """
+    try:
+        canonical_json(content)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: plain finite values only: {error}") from error
 
 
 def read_algorithms(entries: Any) -> dict[str, Any]:

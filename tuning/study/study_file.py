@@ -23,7 +23,7 @@ from typing_extensions import Unpack
 from sb3_ppo_variants.entries.entry import Entry
 from sb3_ppo_variants.tuning_space import TuningSpace
 
-from .configurations import Configuration, chosen_algorithms, read_algorithms, written_algorithms
+from .configurations import Configuration, check_plain, chosen_algorithms, read_algorithms, written_algorithms
 from .scales import Scale, scale_of
 
 
@@ -37,11 +37,31 @@ class EnvironmentBudget(_Section):
     :param steps: training steps of a run
     :param random: return that normalises to 0, for environments outside the table
     :param reference: return that normalises to 1, for environments outside the table
+    :param env_kwargs: arguments of the environment; with them it is another task, which needs its own returns above
+    :param n_envs: copies of it that a run trains on
+    :param env_wrapper: wrappers of each copy, as in a zoo entry
+    :param vec_env_wrapper: wrappers of all copies together, as in a zoo entry
+    :param vec_env: "gymnasium" for a vector environment of Gymnasium, as in a zoo entry
+    :param normalize: whether, or with which arguments, VecNormalize is put around it
+    :param frame_stack: observations that are shown at a time
     """
 
     steps: int = Field(ge=1)
     random: FiniteFloat | None = None
     reference: FiniteFloat | None = None
+    env_kwargs: dict[str, Any] | None = None
+    n_envs: int | None = Field(default=None, ge=1)
+    env_wrapper: str | dict[str, Any] | list[Any] | None = None
+    vec_env_wrapper: str | dict[str, Any] | list[Any] | None = None
+    vec_env: str | dict[str, Any] | None = None
+    normalize: bool | dict[str, Any] | None = None
+    frame_stack: int | None = Field(default=None, ge=1)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is given of a zoo entry, for every algorithm: it replaces registered values, and is not tuned."""
+        given = self.model_dump(exclude={"steps", "random", "reference"})
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class Budget(_Section):
@@ -128,13 +148,16 @@ class Study(_Section):
     def scale(self, env_id: str) -> Scale:
         """How returns of ``env_id`` are normalised."""
         budget = self.environments[env_id]
+        if budget.env_kwargs and budget.random is None and budget.reference is None:
+            raise ValueError(f"{env_id}: env_kwargs make another task of it: give its random and reference returns")
         return scale_of(env_id, budget.random, budget.reference)
 
     def space(self, algorithm: str, env_id: str) -> TuningSpace:
         """What is tuned for one pair."""
         configuration = self.algorithms[algorithm]
-        steps = self.environments[env_id].steps
-        return TuningSpace.of(configuration.algorithm, env_id, steps, configuration.hyperparameters)
+        environment = self.environments[env_id]
+        fixed = environment.settings | configuration.hyperparameters
+        return TuningSpace.of(configuration.algorithm, env_id, environment.steps, fixed)
 
 
 def shipped_studies() -> list[str]:
@@ -220,8 +243,9 @@ def _checked(study: Study) -> Study:
     """Everything a model of types cannot know: names, normalisation, rollouts that fit."""
     for name, configuration in study.algorithms.items():
         configuration.check(name)
-    for env_id in study.environments:
-        _check_environment(env_id)
+    for env_id, environment in study.environments.items():
+        check_plain(environment.settings, env_id)
+        _check_environment(env_id, environment.env_kwargs or {})
         study.scale(env_id)
     for algorithm, env_id in study.pairs:
         space = study.space(algorithm, env_id)
@@ -230,11 +254,15 @@ def _checked(study: Study) -> Study:
     return study
 
 
-def _check_environment(env_id: str) -> None:
+def _check_environment(env_id: str, env_kwargs: dict[str, Any]) -> None:
     try:
-        gymnasium.make(env_id).close()
+        gymnasium.make(env_id, **env_kwargs).close()
     except gymnasium.error.DependencyNotInstalled as error:
         raise ValueError(f'{env_id}: {error}; pip install "sb3-ppo-variants[box2d,mujoco]"') from error
+    except TypeError as error:
+        if not env_kwargs:
+            raise
+        raise ValueError(f"{env_id} cannot be made with env_kwargs {env_kwargs}: {error}") from error
     except (gymnasium.error.Error, ImportError) as error:
         near = difflib.get_close_matches(env_id, gymnasium.registry, n=3)
         hint = f" (near: {', '.join(near)})" if near else ""
