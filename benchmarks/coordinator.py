@@ -91,7 +91,7 @@ def coordinate(folder: Path, cells: int, executor: CellExecutor) -> int:
         "pruner": "none",
     }
     decisions = Decisions.of(Study.model_validate(content), "benchmark", f"sqlite:///{folder / 'study.db'}")
-    progress = Progress(decisions, Console(file=io.StringIO(), force_terminal=True))
+    progress = Progress(decisions, Console(file=io.StringIO(), force_terminal=True), "no log")
     Coordinator(decisions, CellStore(folder / "cells", print), executor, progress, run=answer).run()
     return progress.runs_done
 

@@ -545,8 +545,7 @@ static Figures categorical_forward(const Head *head, const Block *block, Vector 
 }
 
 /* d log pi(a) / dz_k = [a = k] - p_k, dH / dz_k = -p_k (log p_k + H), d KL / dz_k = p_k - p_old,k */
-static void categorical_backward(const Head *head, const Vector *kept, Figures slopes, int knows_old,
-                                 Vector *gradient) {
+static void categorical_backward(const Head *head, const Vector *kept, Figures slopes, int with_kl, Vector *gradient) {
     const Index outputs = head->outputs;
     const Vector *log_probs = kept, *probs = kept + outputs, *old_probs = kept + 2 * outputs;
     const Vector *actions = kept + 3 * outputs;
@@ -557,7 +556,7 @@ static void categorical_backward(const Head *head, const Vector *kept, Figures s
         for (Index k = first; k < end; k++) {
             Vector taken = select_lanes(actions[d] == (float)(k - first), splat(1.0f), splat(0.0f));
             gradient[k] = slopes.log_prob * (taken - probs[k]) - slopes.entropy * probs[k] * (log_probs[k] + entropy);
-            if (knows_old) gradient[k] += slopes.kl * (probs[k] - old_probs[k]);
+            if (with_kl) gradient[k] += slopes.kl * (probs[k] - old_probs[k]);
         }
     }
 }
@@ -607,14 +606,14 @@ static Figures bernoulli_forward(const Head *head, const Block *block, Vector *k
 }
 
 /* d log pi(a) / dz = a - p, dH / dz = -z p (1 - p), d KL / dz = p - p_old */
-static void bernoulli_backward(const Head *head, const Vector *kept, Figures slopes, int knows_old, Vector *gradient) {
+static void bernoulli_backward(const Head *head, const Vector *kept, Figures slopes, int with_kl, Vector *gradient) {
     const Index outputs = head->outputs;
     const Vector *logits = kept, *probs = kept + outputs, *old_probs = kept + 2 * outputs;
     const Vector *actions = kept + 3 * outputs;
     for (Index k = 0; k < outputs; k++) {
         Vector p = probs[k];
         gradient[k] = slopes.log_prob * (actions[k] - p) - slopes.entropy * logits[k] * p * (1.0f - p);
-        if (knows_old) gradient[k] += slopes.kl * (p - old_probs[k]);
+        if (with_kl) gradient[k] += slopes.kl * (p - old_probs[k]);
     }
 }
 
@@ -662,7 +661,7 @@ static Figures gaussian_forward(const Head *head, const float *log_std, const Bl
 
 /* d log pi / d mu = y / sigma, d log pi / d log sigma = y^2 - 1; dH / d log sigma = 1;
  * d KL / d mu = m / sigma, d KL / d log sigma = 1 - s^2 - m^2. The gradient by log sigma is added to `log_std`. */
-static void gaussian_backward(const Head *head, const Vector *kept, Figures slopes, int knows_old, Vector *gradient,
+static void gaussian_backward(const Head *head, const Vector *kept, Figures slopes, int with_kl, Vector *gradient,
                               float *log_std) {
     const Index outputs = head->outputs;
     const Vector *y = kept, *m = kept + outputs, *inverse_std = kept + 2 * outputs;
@@ -671,7 +670,7 @@ static void gaussian_backward(const Head *head, const Vector *kept, Figures slop
         Vector weighted = slopes.log_prob * y[k];
         Vector by_log_std = weighted * y[k] - slopes.log_prob + slopes.entropy;
         gradient[k] = weighted * inverse_std[k];
-        if (knows_old) {
+        if (with_kl) {
             gradient[k] += slopes.kl * m[k] * inverse_std[k];
             by_log_std += slopes.kl * (1.0f - (variance_ratio[k] + m[k] * m[k]));
         }
@@ -731,7 +730,7 @@ static void head_backward(Policy *policy, const Slopes *slopes, Index first, Ind
     const Head *head = &policy->head;
     const Index stride = last_layer(actor)->stride;
     float *out = actor->scratch[actor->depth % 2], *log_std = actor->gradients + head->log_std;
-    const int knows_old = policy->knows_old && slopes->kls;
+    const int with_kl = slopes->kls != NULL;
     Vector *gradient = (Vector *)head->scratch;
     memset(out, 0, (size_t)(rows * stride) * sizeof(float));
     for (Index row = first; row < first + rows; row += WIDTH, out += WIDTH * stride) {
@@ -739,9 +738,9 @@ static void head_backward(Policy *policy, const Slopes *slopes, Index first, Ind
         const Figures of_block = {slopes_of(slopes->log_probs, row, count), slopes_of(slopes->entropies, row, count),
                                   slopes_of(slopes->kls, row, count)};
         const Vector *kept = kept_columns(head, row);
-        if (head->kind == CATEGORICAL) categorical_backward(head, kept, of_block, knows_old, gradient);
-        if (head->kind == BERNOULLI) bernoulli_backward(head, kept, of_block, knows_old, gradient);
-        if (head->kind == GAUSSIAN) gaussian_backward(head, kept, of_block, knows_old, gradient, log_std);
+        if (head->kind == CATEGORICAL) categorical_backward(head, kept, of_block, with_kl, gradient);
+        if (head->kind == BERNOULLI) bernoulli_backward(head, kept, of_block, with_kl, gradient);
+        if (head->kind == GAUSSIAN) gaussian_backward(head, kept, of_block, with_kl, gradient, log_std);
         for (Index k = 0; k < head->outputs; k++) scatter(out + k, stride, count, gradient[k]);
     }
 }
@@ -849,7 +848,6 @@ static double evaluate(Policy *policy, const Minibatch *minibatch) {
         for (Index i = 0; i < rows; i++) minibatch->values[i] = last->kept[i * last->stride];
     }
     if (minibatch->actions == NULL) return 0;
-    policy->knows_old = minibatch->old_outputs != NULL;
     network_forward(&policy->actor, rows, minibatch->x);
     head_forward(policy, minibatch);
     double entropy = 0;

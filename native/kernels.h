@@ -57,7 +57,6 @@ typedef struct {
     Network actor, critic;
     Head head;
     Index capacity; /* rows that fit in what is kept of a minibatch */
-    int knows_old;  /* whether the minibatch that is kept came with the old distributions */
 } Policy;
 
 typedef struct { /* arrays of one minibatch; all contiguous; n: rows. Without actions the actor does not run, without
@@ -74,7 +73,7 @@ typedef struct { /* arrays of one minibatch; all contiguous; n: rows. Without ac
 } Minibatch;
 
 typedef struct { /* dL/d(quantity of a sample), (n). Entropies and KLs: NULL means zero; log-probabilities, values: NULL
-                  * means that the actor, or the critic, is left as it is */
+                  * means that the actor, or the critic, is left as it is. KLs: only after old_outputs */
     const float *log_probs, *entropies, *kls, *values;
 } Slopes;
 

@@ -135,7 +135,10 @@ def rank(
         str | None, typer.Option(help="Optuna storage URL.", show_default="SQLite in the results' folder")
     ] = None,
 ) -> None:
-    """Tune each algorithm, re-train its best configuration on held-out seeds, rank. The same command resumes."""
+    """Tune each algorithm, re-train its best configuration on held-out seeds, rank. The same command resumes.
+
+    Exit codes: 0 ranked, 1 stopped, 2 something is wrong with what was typed, 3 no algorithm finished its runs.
+    """
     if sys.platform == "win32":
         raise ValueError("rank runs on Linux and macOS; on Windows, run it inside WSL")
     try:
@@ -148,16 +151,18 @@ def rank(
         "sampler": sampler, "pruner": pruner, "tune": tune,
     }  # fmt: skip
     if dry_run:
-        preview(study, workers=workers, **choices)
+        preview(study, workers=workers, dask=dask, **choices)
         return
     try:
-        run_study(study, out=out, workers=workers, dask=dask, storage=storage, **choices)
+        ranking = run_study(study, out=out, workers=workers, dask=dask, storage=storage, **choices)
     except KeyboardInterrupt:
         typer.echo("Stopped. Every finished run is saved; the same command goes on from there.", err=True)
         raise typer.Exit(130) from None
     except (OSError, BrokenExecutor) as error:
         typer.echo(f"ppo-variants: stopped: {error}. Every finished run is saved; the same command resumes.", err=True)
         raise typer.Exit(1) from error
+    if not ranking.lines:
+        raise typer.Exit(3)
 
 
 _StudyFolder = Annotated[
@@ -186,7 +191,9 @@ def compare(
     with _tuning_extra("compare"):
         from sb3_ppo_variants.tuning.compare import compare as merge
 
-        merge(folders, out=out)
+        ranking = merge(folders, out=out)
+    if not ranking.lines:
+        raise typer.Exit(code=3)
 
 
 @app.command()

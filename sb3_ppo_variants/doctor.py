@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _CORE = ("torch", "stable_baselines3", "sb3_contrib", "gymnasium", "numpy", "typer", "rich", "yaml")
 _EXTRAS = {
-    "tuning": ("optuna", "scipy", "pydantic", "pebble", "plotly", "jinja2"),
+    "tuning": ("optuna", "scipy", "pydantic", "pebble", "plotly", "jinja2", "optuna_dashboard"),
     "zoo": (
         "rl_zoo3.train",
         "huggingface_sb3",
@@ -37,6 +37,7 @@ _EXTRAS = {
 # What no extra brings: what for -> modules, what to type
 _OTHERS = {
     "Atari": (("ale_py", "cv2"), 'pip install "gymnasium[atari]" opencv-python'),
+    "EnvPool": (("envpool",), "pip install envpool"),
     "MiniGrid": (("minigrid",), "pip install minigrid"),
     "TensorBoard": (("tensorboard",), "pip install tensorboard"),
     "progress bars": (("tqdm",), "pip install tqdm"),

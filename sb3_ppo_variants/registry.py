@@ -95,11 +95,15 @@ def get_algorithm(algorithm_id: str) -> Algorithm:
             return registered[algorithm_id]
     if algorithm_id in plugged():
         return plugged()[algorithm_id]
+    if algorithm_id in IMPOSSIBLE:
+        raise ValueError(f"{algorithm_id} is no algorithm: {IMPOSSIBLE[algorithm_id]}")
     for plugin in plugins():
         if plugin.id == algorithm_id:
             origin = f"{plugin.origin} of {plugin.distribution} {plugin.version}"
             raise ValueError(f"The plug-in {algorithm_id} ({origin}) cannot be used: {plugin.problem}")
-    near = get_close_matches(algorithm_id, [*algorithms(), *FAMILIES], n=3)
+    known = {**algorithms(), **FAMILIES}
+    near = [known_id for known_id, algorithm in known.items() if algorithm.cls.__name__.lower() == algorithm_id.lower()]
+    near = near or get_close_matches(algorithm_id.lower(), known, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(algorithms())}."
     raise ValueError(f"Unknown algorithm {algorithm_id!r}: {hint}")
 
@@ -119,7 +123,7 @@ def plugged() -> Mapping[str, Algorithm]:
 def plugins() -> tuple[Plugin, ...]:
     """Return what other packages have registered, with a reason where it cannot be used; the first call imports it."""
     baselines = {algorithm.cls: algorithm.id for algorithm in ALGORITHMS.values() if algorithm.is_baseline}
-    return find_plugins({*ALGORITHMS, *FAMILIES, *_RESERVED}, baselines)
+    return find_plugins({*ALGORITHMS, *FAMILIES, *IMPOSSIBLE, *_RESERVED}, baselines)
 
 
 def _plugged(plugin: Plugin, cls: type[OnPolicyAlgorithm]) -> Algorithm:
@@ -176,11 +180,17 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType({algorithm.id: algorithm 
 VARIANTS: Mapping[str, Algorithm] = MappingProxyType(
     {algorithm.id: algorithm for algorithm in _REGISTERED if not algorithm.is_baseline}
 )
+_MASKS_NEED_DISCRETE = "masks need discrete actions, and RPO shifts the mean of a Gaussian; use {}clip_ppo"
+IMPOSSIBLE: Mapping[str, str] = MappingProxyType(
+    {f"{family}_rpo": _MASKS_NEED_DISCRETE.format(f"{family}_") for family in ("maskable", "maskable_recurrent")}
+)
+"""Ids that a form would have which no environment can run -> why."""
 FAMILIES: Mapping[str, Algorithm] = MappingProxyType(
     {
-        form.id: form
+        form_id: _form(family, variant)
         for family in ("maskable", "recurrent", "maskable_recurrent")
-        for form in (_form(family, variant) for variant in VARIANTS.values())
+        for variant in VARIANTS.values()
+        if (form_id := f"{family}_{variant.id}") not in IMPOSSIBLE
     }
 )
 """The variants with action masks, with memory, and with both: ``maskable_clip_ppo``, ``recurrent_clip_ppo``, ..."""

@@ -98,7 +98,7 @@ class TuningSpace:
         fixed = deepcopy(dict(fixed or {}))
         default = {**registered_entry(algorithm_id, env_id), **fixed, "n_timesteps": steps}
         space = cls(get_algorithm(algorithm_id), default, steps, fixed)
-        rollout = space._rollout_size(default)
+        rollout = space.rollout_size
         if rollout > steps:
             raise ValueError(
                 f"{env_id}: steps is {steps}, but one rollout of {algorithm_id}'s "
@@ -176,6 +176,11 @@ class TuningSpace:
         return "own" if own else "joint"
 
     @property
+    def rollout_size(self) -> int:
+        """Environment steps between two updates of the registered entry, over all of its environments."""
+        return int(self._value("n_steps")) * int(self.default.get("n_envs", 1))
+
+    @property
     def default_params(self) -> dict[str, Any]:
         """The point of the space nearest to the registered entry, for Optuna's eyes.
 
@@ -192,7 +197,7 @@ class TuningSpace:
         wanted = {
             "learning_rate": _number(self._value("learning_rate")),
             "learning_rate_schedule": "linear" if str(self._value("learning_rate")).startswith("lin_") else "constant",
-            "log2_rollout_size": math.log2(self._rollout_size(entry)),
+            "log2_rollout_size": math.log2(self.rollout_size),
             "log2_batch_size": math.log2(self._value("batch_size")),
             "one_minus_gamma": 1.0 - self._value("gamma"),
             "log2_net_width": math.log2(_first_width(policy_kwargs.get("net_arch"))),
@@ -225,9 +230,6 @@ class TuningSpace:
             return True
         plain = str(self.default.get("policy", "MlpPolicy")).startswith("Mlp")
         return plain and policy_kwargs.get("features_extractor_class") is None
-
-    def _rollout_size(self, entry: Mapping[str, Any]) -> int:
-        return int(self._value("n_steps")) * int(entry.get("n_envs", 1))
 
     def _value(self, name: str) -> Any:
         """What the registered entry says, or else the constructor's default."""

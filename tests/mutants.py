@@ -21,7 +21,7 @@ class Mutant:
     """One broken place.
 
     :param fault: what it does wrong, in words
-    :param file: path below ``sb3_ppo_variants``
+    :param file: path below ``sb3_ppo_variants``; one in ``native/`` is the C extension's, which is built again
     :param source: exact text, which occurs once in the file
     :param replacement: what stands there instead
     :param tests: file with the tests that should notice
@@ -34,6 +34,11 @@ class Mutant:
     replacement: str
     tests: str
     select: str = ""
+
+    @property
+    def is_native(self) -> bool:
+        """Whether it is in C."""
+        return self.file.startswith("native/")
 
 
 MUTANTS = [
@@ -1568,7 +1573,160 @@ MUTANTS = [
         "tests/tuning/test_tuning_extension.py",
         "settings_of_an",
     ),
+    # What is ranked
+    Mutant(
+        "masked forms are run where there are no masks",
+        "tuning/study/pairs.py",
+        "if knows_masks(entry.cls) and not is_masking_supported(env):",
+        "if knows_masks(entry.cls) and is_masking_supported(env):",
+        "tests/tuning/test_tuning_pairs.py",
+        "cannot_run",
+    ),
+    Mutant(
+        "an algorithm without a finished run is ranked",
+        "tuning/ranking/records.py",
+        "if not faults and len(failed) < len(runs):",
+        "if not faults:",
+        "tests/tuning/test_tuning_results.py",
+        "not_ranked_but_named",
+    ),
+    Mutant(
+        "a fault of the package counts with the floor",
+        "tuning/ranking/records.py",
+        "if not faults and len(failed) < len(runs):",
+        "if len(failed) < len(runs):",
+        "tests/tuning/test_tuning_results.py",
+        "no_low_score",
+    ),
+    Mutant(
+        "an environment on which nobody has run counts",
+        "tuning/ranking/taking_part.py",
+        "for track in everything if track.pair not in missing))",
+        "for track in everything))",
+        "tests/tuning/test_tuning_results.py",
+        "counts_for_none",
+    ),
+    Mutant(
+        "what the package objects to is taken for its fault",
+        "tuning/runs/faults.py",
+        "if frame is None or not isinstance(error, _PROGRAMMING_ERRORS):",
+        "if frame is None:",
+        "tests/tuning/test_tuning_cell.py",
+        "objects_to",
+    ),
+    Mutant(
+        "what an environment raises is taken for a fault of the package",
+        "tuning/runs/faults.py",
+        "return frames[-1] if frames else None",
+        "return frames[0] if frames else None",
+        "tests/tuning/test_tuning_cell.py",
+        "environment_raises",
+    ),
+    Mutant(
+        "a study in which nothing finished is a success",
+        "cli.py",
+        "    if not ranking.lines:\n        raise typer.Exit(3)",
+        "    if not ranking.lines:\n        raise typer.Exit(0)",
+        "tests/tuning/test_tuning_rank.py",
+        "no_success",
+    ),
+    Mutant(
+        "the second of two equal keys replaces the first",
+        "tuning/study/unique_keys.py",
+        "if key.value in lines:",
+        "if False:",
+        "tests/tuning/test_tuning_study.py",
+        "twice",
+    ),
+    Mutant(
+        "optimize takes a trained agent and trains it",
+        "zoo/idle_options.py",
+        'given & {"-i", "--trained-agent"}',
+        'given & {"--trained-agent"}',
+        "tests/zoo/test_zoo_idle_options.py",
+        "only_one",
+    ),
+    # Predictions, and the baselines' rollouts
+    Mutant(
+        "predict decides ties by the last bit",
+        "engines/prediction.py",
+        "_TIE = 1e-5",
+        "_TIE = 0.0",
+        "tests/test_prediction.py",
+        "nearly_equal",
+    ),
+    Mutant(
+        "predict does not see a hook",
+        "engines/prediction.py",
+        "module._forward_hooks or module._forward_pre_hooks",
+        "module._forward_hooks",
+        "tests/test_prediction.py",
+        "policy_of_now",
+    ),
+    Mutant(
+        "predict does not see a replaced method",
+        "engines/prediction.py",
+        " or not vars(policy).keys().isdisjoint(_METHODS)",
+        "",
+        "tests/test_prediction.py",
+        "policy_of_now",
+    ),
+    Mutant(
+        "predict returns what is not a number",
+        "engines/prediction.py",
+        "    if not is_finite(outputs):",
+        "    if False:",
+        "tests/test_prediction.py",
+        "meets_sb3s_answer",
+    ),
+    Mutant(
+        "a baseline's rollout is that of earlier parameters",
+        "engines/baseline_rollouts.py",
+        "        self._kernels.read_parameters()",
+        "        pass",
+        "tests/test_baseline_rollouts.py",
+        "beginning_count",
+    ),
+    Mutant(
+        "a baseline's rollout moves its memory",
+        "engines/baseline_rollouts.py",
+        "        self._kernels.read_parameters()",
+        "        self._kernels.bind()",
+        "tests/test_baseline_rollouts.py",
+        "leaves_memory",
+    ),
+    # The kernels in C
+    Mutant(
+        "log(1 + t) in C rounds small t away",
+        "native/kernels.c",
+        "select_lanes(u == 1.0f, t, log_of(u) * t / (u - 1.0f))",
+        "log_of(u)",
+        "tests/test_kernels.py",
+        "hardly_ever",
+    ),
+    Mutant(
+        "the KL of coins in C pulls away from the old policy",
+        "native/kernels.c",
+        "slopes.kl * (p - old_probs[k])",
+        "slopes.kl * (old_probs[k] - p)",
+        "tests/test_kernels.py",
+        "those_of_autograd",
+    ),
+    Mutant(
+        "the KL of choices in C forgets the old policy",
+        "native/kernels.c",
+        "slopes.kl * (probs[k] - old_probs[k])",
+        "slopes.kl * probs[k]",
+        "tests/test_kernels.py",
+        "those_of_autograd",
+    ),
 ]
+
+
+def source_of(mutant: Mutant) -> Path:
+    """Return the file that is to be broken: setuptools maps ``tuning`` into the package."""
+    beside = mutant.is_native or mutant.file.startswith("tuning/")
+    return (ROOT if beside else ROOT / "sb3_ppo_variants") / mutant.file
 
 
 def copy_package(target: Path) -> None:
@@ -1579,7 +1737,9 @@ def copy_package(target: Path) -> None:
     for name in ("tuning", "zoo_configs"):  # setuptools maps them into the package
         shutil.copytree(ROOT / name, package / name, ignore=unwanted)
     shutil.copytree(ROOT / "tests", target / "tests", ignore=unwanted)
-    shutil.copy(ROOT / "pyproject.toml", target)
+    shutil.copytree(ROOT / "native", target / "native", ignore=unwanted)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):  # what building the extension reads
+        shutil.copy(ROOT / name, target)
 
 
 def apply(mutant: Mutant, target: Path) -> None:
@@ -1587,11 +1747,24 @@ def apply(mutant: Mutant, target: Path) -> None:
 
     :raises ValueError: if the text is not there exactly once: the list must follow the code
     """
-    path = target / "sb3_ppo_variants" / mutant.file
+    path = (target if mutant.is_native else target / "sb3_ppo_variants") / mutant.file
     text = path.read_text("utf-8")
     if text.count(mutant.source) != 1:
         raise ValueError(f"{mutant.file} has the text of {mutant.fault!r} {text.count(mutant.source)} times, not once.")
     path.write_text(text.replace(mutant.source, mutant.replacement), "utf-8")
+
+
+def build_extension(target: Path) -> None:
+    """Build the C extension of a copy, in the copy.
+
+    :raises RuntimeError: if it does not compile
+    """
+    built = target / "sb3_ppo_variants" / "_kernels.abi3.so"
+    built.unlink(missing_ok=True)
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    result = subprocess.run(command, cwd=target, capture_output=True, text=True, check=False)
+    if not built.exists():  # an extension that is optional may fail without a word
+        raise RuntimeError(f"The extension does not compile.\n{result.stdout}{result.stderr}")
 
 
 def run_tests(target: Path, tests: str, select: str) -> subprocess.CompletedProcess[str]:
@@ -1609,6 +1782,8 @@ def outcome(mutant: Mutant) -> str:
         target = Path(name)
         copy_package(target)
         apply(mutant, target)
+        if mutant.is_native:
+            build_extension(target)
         result = run_tests(target, mutant.tests, mutant.select)
     # pytest's exit codes: 0 all passed, 1 some failed, others: nothing ran
     return {0: "SURVIVED", 1: "killed"}.get(result.returncode, f"NOT RUN\n{result.stdout}{result.stderr}")

@@ -380,6 +380,19 @@ def test_functions_at_their_special_points(instructions: str) -> None:
     assert np.signbit(y.array[1]) == np.signbit(np.float32(-np.inf))
 
 
+@pytest.mark.parametrize("instructions", INSTRUCTIONS)
+def test_a_coin_that_hardly_ever_falls_keeps_the_digits_of_its_log_probability(instructions: str) -> None:
+    """log(1 + t) of a small t, which 1 + t rounds away."""
+    logits = np.linspace(-40.0, -5.0, 5, dtype=np.float32)
+    policy = NativePolicy(native, instructions, Shape(BERNOULLI, choices=(1,)), np.random.default_rng(0))
+    last, values = policy.actor.layers[-1], policy.actor.values.array
+    last.weight(values)[:] = 0.0
+    for logit in logits:
+        last.bias(values)[:] = logit
+        figures = policy.evaluate(policy.observations(3), Guarded(np.zeros((3, 1), np.float32)))
+        np.testing.assert_allclose(figures.log_probs.array, -np.log1p(np.exp(np.float64(logit))), rtol=1e-6)
+
+
 # Numbers that are not finite ----------------------------------------------------------------------------------------
 
 

@@ -132,7 +132,7 @@ def _rank(study: Study, protocol: dict[str, Any], folders: Sequence[Path], out: 
         url = f"sqlite:///{(out / 'study.db').resolve()}"
         with storage_errors(url):
             decisions = Decisions.of(study, f"{out.name}-{protocol_digest(protocol)}", url)
-            progress = Progress(decisions, console, quiet=True)
+            progress = Progress(decisions, console, log="the logs of the studies", quiet=True)
             store = CellStore(out / "cells", progress.note)
             _collect(folders, store.folder)
             Coordinator(decisions, store, _Nobody(), progress).run()

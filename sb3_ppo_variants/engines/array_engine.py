@@ -1,7 +1,9 @@
 """Rollouts and updates of a plain MLP policy on arrays, on the parameters that the torch policy holds."""
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy.typing as npt
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
@@ -11,6 +13,7 @@ from sb3_ppo_variants.engines.array_update import ArrayUpdate
 from sb3_ppo_variants.engines.engine import Engine, Trainable
 from sb3_ppo_variants.engines.exploring import exploring
 from sb3_ppo_variants.engines.kernels.kernels import Kernels
+from sb3_ppo_variants.engines.prediction import quick_actions
 from sb3_ppo_variants.update_parts.snapshot import PolicySnapshot
 
 
@@ -46,6 +49,9 @@ class ArrayEngine(Engine):
             with exploring(self._model, rollout_buffer):
                 return sb3_loop()
         return rollout.collect_rollouts(self._model, self.kernels, env, callback, rollout_buffer, n_rollout_steps)
+
+    def predict(self, observation: Any, deterministic: bool) -> npt.NDArray[Any] | None:  # noqa: D102
+        return quick_actions(self._model.policy, observation, deterministic)
 
     def begin_update(self, old_policy: PolicySnapshot) -> ArrayUpdate:  # noqa: D102
         return ArrayUpdate(self._model, self.kernels, old_policy)

@@ -29,6 +29,16 @@ def why_no_arrays(model: Trainable) -> str | None:
     return next(_reasons(model), None)
 
 
+def why_no_array_policy(policy: ActorCriticPolicy) -> str | None:
+    """Return why kernels cannot compute a policy's actions and values, or None if some can.
+
+    :param policy: any policy
+    """
+    if policy.device.type != "cpu":
+        return f"the device is {policy.device}, not the CPU"
+    return next(_policy_reasons(policy), None)
+
+
 def _reasons(model: Trainable) -> Iterator[str]:
     yield from _algorithm_reasons(type(model))
     if model.device.type != "cpu":

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -70,6 +71,14 @@ class Engine(ABC):
         :param sb3_loop: collects this rollout with SB3's own loop, for engines that have none
         :return: False if the callback ended training
         """
+
+    def predict(self, observation: Any, deterministic: bool) -> npt.NDArray[Any] | None:  # noqa: ARG002
+        """Return the actions that SB3's ``predict`` returns, or None to leave them to it.
+
+        :param observation: as ``predict`` takes it
+        :param deterministic: the likeliest action instead of a drawn one
+        """
+        return None
 
     @abstractmethod
     def begin_update(self, old_policy: PolicySnapshot) -> "Update":

@@ -69,6 +69,17 @@ _QUICK: dict[type, Any] = {
 }
 
 
+def quick_distribution(checked: Any) -> Any:
+    """Return a copy of one of SB3's distributions that checks its parameters with one sum.
+
+    :param checked: exactly one of those with a form in this module
+    """
+    quick_class = _QUICK[type(checked)]
+    quick = quick_class.__new__(quick_class)
+    vars(quick).update(vars(checked))
+    return quick
+
+
 @contextmanager
 def quick_checks(policy: Any) -> Generator[None, None, None]:
     """Let a policy check the parameters of its action distribution with one sum inside the ``with`` block.
@@ -79,12 +90,10 @@ def quick_checks(policy: Any) -> Generator[None, None, None]:
     :param policy: any; one whose ``action_dist`` is not exactly one of SB3's stays as it is
     """
     checked: Any = getattr(policy, "action_dist", None)
-    quick_class = _QUICK.get(type(checked))
-    if quick_class is None:
+    if type(checked) not in _QUICK:
         yield
         return
-    policy.action_dist = quick = quick_class.__new__(quick_class)
-    vars(quick).update(vars(checked))
+    policy.action_dist = quick = quick_distribution(checked)
     try:
         yield
     finally:

@@ -59,7 +59,7 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
             None if self.exploration_noise is None else self.exploration_noise.at(n_steps),
         )
         # Before the environment sees such an action; an infinite mean leaves the log-probability finite
-        if not (_is_finite(log_prob_array) and (bounds is None or _is_finite(flat_actions))):
+        if not (is_finite(log_prob_array) and (bounds is None or is_finite(flat_actions))):
             cause = "log-prob" if all_finite(self._last_obs) else "observation"
             raise NonFiniteUpdateError(cause, in_the_rollout(self.num_timesteps))
         # Callbacks know them as tensors, in SB3's names
@@ -117,7 +117,7 @@ def _values(kernels: Kernels, observations: Any) -> th.Tensor:
     return th.from_numpy(kernels.values(rows_of_numbers(observations.numpy(), kernels.dtype))[:, None])
 
 
-def _is_finite(array: FloatArray) -> bool:
+def is_finite(array: FloatArray) -> bool:
     """Tell whether there is neither a NaN nor an infinity; a sum of squares is quick, but may itself overflow."""
     return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 

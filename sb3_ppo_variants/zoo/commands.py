@@ -16,9 +16,9 @@ from types import TracebackType
 import gymnasium as gym
 import yaml
 
-from sb3_ppo_variants.registry import get_algorithm, plugins
+from sb3_ppo_variants.registry import IMPOSSIBLE, get_algorithm, plugins
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
-from sb3_ppo_variants.zoo import INSTALL, rendering, resuming, workarounds
+from sb3_ppo_variants.zoo import INSTALL, idle_options, rendering, resuming, workarounds
 
 Workaround = Callable[[], AbstractContextManager[None]]
 
@@ -181,6 +181,7 @@ def run(name: str, arguments: Sequence[str]) -> None:
     except ImportError as error:
         raise ValueError(str(error)) from error
     _check_options(command, arguments)
+    _check_company(name, arguments)
     try:
         with ExitStack() as stack:
             for workaround in command.workarounds:
@@ -246,8 +247,8 @@ def _check_options(command: Command, arguments: Sequence[str]) -> None:
     parser.add_argument("--no-render", action="store_true")
     options, _ = parser.parse_known_args(arguments)
     if options.algo is not None:
-        if options.algo in {plugin.id for plugin in plugins()}:
-            get_algorithm(options.algo)  # says why a broken one cannot be used
+        if options.algo in {*IMPOSSIBLE, *(plugin.id for plugin in plugins())}:
+            get_algorithm(options.algo)  # says why one cannot be used
         _check_known("algorithm", options.algo, ALGOS, "ppo-variants list shows ours, beside rl_zoo3's.")
     if options.env is not None and options.gym_packages is None and command.module != "load_from_hub":
         _check_known("environment", options.env, gym.registry, "is the package that registers it installed?")
@@ -255,6 +256,20 @@ def _check_options(command: Command, arguments: Sequence[str]) -> None:
         rendering.check_window(options.env)
     elif command.films:
         rendering.prepare_film(options.env)
+
+
+def _check_company(name: str, arguments: Sequence[str]) -> None:
+    """Refuse options that contradict each other, and say which of them do nothing beside the others."""
+    from rl_zoo3 import ALGOS
+    from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+    idle_options.refuse_contradictions(name, arguments)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--algo", default="ppo")
+    algo = ALGOS.get(parser.parse_known_args(arguments)[0].algo)
+    off_policy = algo is not None and issubclass(algo, OffPolicyAlgorithm)
+    for line in idle_options.idle_options(name, arguments, off_policy=off_policy):
+        print(f"ppo-variants {name}: {line}", file=sys.stderr)
 
 
 def _check_known(what: str, name: str, known: Collection[str], otherwise: str) -> None:

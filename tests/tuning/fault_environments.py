@@ -65,5 +65,18 @@ class DiesOnce(Faulty):
         return observation, reward, *rest
 
 
-for _cls in (Raises, Nan, Hangs, Leaks, DiesOnce):
+class Masked(CartPoleEnv):
+    def action_masks(self) -> np.ndarray:
+        return np.ones(2, dtype=bool)
+
+
+class Texts(CartPoleEnv):
+    """No policy reads what it observes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = gymnasium.spaces.Text(8)
+
+
+for _cls in (Masked, Texts, Raises, Nan, Hangs, Leaks, DiesOnce):
     gymnasium.register(f"{_cls.__name__}-v0", entry_point=_cls, max_episode_steps=200)

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import re
 import time
 
 import gymnasium
@@ -32,8 +33,8 @@ class OddEnv(gymnasium.Env[np.ndarray, int]):
     observation_space = spaces.Box(-1.0, 1.0, (2,))
     action_space = spaces.Discrete(2)
 
-    def __init__(self, reward: float = 1.0, error: str = "") -> None:
-        self.reward = reward
+    def __init__(self, reward: float | str = 1.0, error: str = "") -> None:
+        self.reward = float(reward)
         self.error = error
         self.steps = 0
 
@@ -57,7 +58,7 @@ def odd_cell(**env_kwargs: object) -> Cell:
 
 
 def test_key_of_a_cell_is_the_same_for_ever() -> None:
-    assert make_cell().key == "3053e61f12cb34aa43c150ed25dfd59e20046e87e06ba62a07855d7ef48a6ed6"
+    assert make_cell().key == "6e85125caed6e727063d3fc146fd3c691910dcf8f62df46089aa59037a1099a2"
 
 
 def test_key_does_not_depend_on_the_order_in_which_an_entry_is_written() -> None:
@@ -115,6 +116,29 @@ def test_a_run_is_a_pure_function_of_its_cell() -> None:
     assert first.status == "ok"
     times = {"seconds": True, "curve": {"__all__": {"seconds"}}}
     assert first.model_dump(exclude=times) == second.model_dump(exclude=times)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "environment"),
+    [("ppo", "CartPole-v1"), ("ppo", "Pendulum-v1"), ("trpo", "CartPole-v1"), ("trpo", "InvertedPendulum-v5")],
+)
+def test_scores_of_a_baseline_are_those_of_its_own_rollouts(
+    algorithm: str, environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = make_cell(
+        algorithm=algorithm,
+        environment=environment,
+        entry={"policy": "MlpPolicy", "n_envs": 2, "n_steps": 64, "batch_size": 64, "normalize": True},
+        evaluation=Evaluation(seed=4096, episodes=3, checkpoints=2),
+    )
+    ours = run_cell(cell)
+    monkeypatch.setattr(cell_module, "with_array_rollouts", lambda cls: cls)
+    theirs = run_cell(cell)
+    assert (ours.status, theirs.status) == ("ok", "ok"), ours.reason
+    assert ours.rollouts in {"numpy", "compiled"}
+    assert theirs.rollouts == "torch"
+    assert ours.returns == pytest.approx(theirs.returns, rel=1e-3)
+    assert [point.score for point in ours.curve] == pytest.approx([point.score for point in theirs.curve], rel=1e-3)
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "trpo", "trust_region_ppo"])
@@ -193,20 +217,45 @@ def test_results_record_what_they_were_made_with() -> None:
     assert result.seconds > 0
 
 
-@pytest.mark.parametrize("reward", [math.nan, math.inf])
-def test_non_finite_rewards_make_a_failed_run_with_a_reason(reward: float, capsys: pytest.CaptureFixture[str]) -> None:
-    cell = make_cell(environment="Odd-v0").model_copy(
-        update={"entry": {**make_cell().entry, "env_kwargs": {"reward": reward}}}
-    )
-    result = run_cell(cell)
+@pytest.mark.parametrize("reward", ["nan", "inf"])
+def test_non_finite_rewards_make_a_failed_run_with_a_reason(reward: str, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run_cell(odd_cell(reward=reward))
     assert (result.status, result.score) == ("failed", None)
-    assert result.reason
+    assert re.search(r"finite|nan", result.reason)
+    assert not result.is_fault
 
 
 def test_an_environment_that_raises_makes_a_failed_run_with_its_message(capsys: pytest.CaptureFixture[str]) -> None:
-    result = run_cell(odd_cell(error="the motor\nburnt"))
-    assert (result.status, result.reason) == ("failed", "RuntimeError: the motor burnt")
-    assert "Traceback" in capsys.readouterr().err
+    cell = odd_cell(error="the motor\nburnt")
+    result = run_cell(cell)
+    assert (result.status, result.is_fault) == ("failed", False)
+    assert re.fullmatch(r"RuntimeError: the motor burnt \(test_tuning_cell\.py:\d+\)", result.reason)
+    log = capsys.readouterr().err
+    assert log.startswith(f"ppo on Odd-v0, seed 1024, cell {cell.key}:\n")
+    assert "Traceback" in log
+
+
+def test_a_programming_error_inside_the_package_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cell_module, "whole_rollouts", None)
+    result = run_cell(make_cell())
+    assert (result.status, result.is_fault) == ("failed", True)
+    assert re.search(r"TypeError: .* \(sb3_ppo_variants/tuning/runs/cell\.py:\d+\)", result.reason)
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, ValueError])
+def test_what_an_environment_raises_is_no_fault_of_the_package(error: type[Exception]) -> None:
+    def raising(*args: object) -> None:
+        raise error("mine")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OddEnv, "step", raising)
+        assert not run_cell(odd_cell()).is_fault
+
+
+def test_what_the_package_objects_to_is_no_fault_of_its_own() -> None:
+    result = run_cell(make_cell(steps=100))
+    assert "cell.py" in result.reason
+    assert not result.is_fault
 
 
 def test_a_configuration_that_makes_no_sense_is_a_failed_run() -> None:

@@ -3,6 +3,7 @@
 Cells are answered by a formula here, so that hundreds of coordinators can be killed; storage and files are real.
 """
 
+import io
 import re
 from collections.abc import Iterator
 from concurrent import futures
@@ -13,9 +14,12 @@ import optuna
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from sb3_ppo_variants.tuning.decisions import proposals
 from sb3_ppo_variants.tuning.decisions.coordinator import Coordinator
 from sb3_ppo_variants.tuning.decisions.decisions import Decisions
+from sb3_ppo_variants.tuning.decisions.request import Request
+from sb3_ppo_variants.tuning.report.progress import Progress
 from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, failed_result, package_versions
 from sb3_ppo_variants.tuning.runs.executor import MemoryLimitError, WorkerDiedError
 from sb3_ppo_variants.tuning.runs.store import CellStore
@@ -239,6 +243,33 @@ def test_a_failed_run_scores_the_floor_and_is_never_dropped(tmp_path: Path) -> N
     stored = optuna.load_study(study_name="test/ppo/CartPole-v1", storage=f"sqlite:///{tmp_path / 'study.db'}")
     assert {(trial.state.name, trial.value) for trial in stored.trials} == {("COMPLETE", FLOOR)}
     assert stored.trials[0].user_attrs["runs"] == [{"score": None, "reason": "it exploded"}] * 2
+
+
+def test_progress_takes_no_failure_for_a_score(tmp_path: Path) -> None:
+    def run(cell: Cell) -> CellResult:
+        return (
+            failed_result("TypeError: oh (its/file.py:7)", is_fault=True)
+            if cell.algorithm == "ppo"
+            else result_of(cell)
+        )
+
+    decisions = coordinate(tmp_path, run=run, of=study(trials=1))
+    screen = io.StringIO()
+    progress = Progress(decisions, Console(file=screen, width=300), "runs/it/workers.log")
+    ppo, trpo = decisions.tracks
+    progress.trial_finished(ppo, ppo.tuning.trials[0])
+    assert (
+        "ppo on CartPole-v1: trial 0 has no score, all of its runs failed (none has finished yet)" in screen.getvalue()
+    )
+    progress.trial_finished(trpo, trpo.tuning.trials[0])
+    assert "trpo on CartPole-v1: trial 0 scores" in screen.getvalue()
+    (cell, result) = ppo.test_cells()[0], ppo.test_results[0]
+    assert result is not None
+    progress.run_finished(Request("test", 0, ppo.pair, cell, lambda result: None), result, ran=True)
+    told = (
+        "failed by what looks like a fault of sb3_ppo_variants: TypeError: oh (its/file.py:7); see runs/it/workers.log"
+    )
+    assert told in screen.getvalue()
 
 
 @pytest.mark.parametrize(

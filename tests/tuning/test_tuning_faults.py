@@ -123,6 +123,11 @@ def test_environments_that_raise_leak_or_give_nan_are_failed_runs_with_a_reason(
         assert runs[name]["status"] == "failed"
         assert re.search(reason, runs[name]["reason"]), runs[name]["reason"]
         assert re.search(reason, screen.getvalue())
+    log = tmp_path / "out" / "workers.log"
+    assert re.search(
+        rf"lost its licence \(fault_environments\.py:\d+\); see {log}", screen.getvalue().replace("\n", "")
+    )
+    assert re.search(r"ppo on fault_environments:Raises-v0, seed \d+, cell .*\nTraceback", log.read_text())
     assert line["failed_test_runs"] == len(REASONS)
 
     assert (tmp_path / "killed").exists()
@@ -148,9 +153,9 @@ def test_an_environment_that_hangs_is_a_failed_run_with_a_reason(tmp_path: Path)
     study.write_text(FAULTS.replace("Raises", "Hangs").replace("time_limit: 200", "time_limit: 3"))
     only = ["fault_environments:Hangs-v0"]
     rank(str(study), out=tmp_path / "out", workers=1, environments=only, console=Console(file=io.StringIO()))
-    (line,) = ranking_of(tmp_path / "out")["ranking"]
-    assert line["failed_test_runs"] == 1
-    assert line["scores"][only[0]][0]["reason"] == "over the time limit of a run (budget.time_limit in the study)"
+    (tested,) = ranking_of(tmp_path / "out")["unranked"]
+    assert tested["failed_test_runs"] == 1
+    assert tested["scores"][only[0]][0]["reason"] == "over the time limit of a run (budget.time_limit in the study)"
     begun_again_it_runs_nothing(study, tmp_path / "out", workers=1, environments=only)
 
 

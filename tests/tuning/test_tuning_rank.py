@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent import futures
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -177,7 +178,12 @@ def test_workers_are_the_cpus_by_default() -> None:
 def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the command line hands to the harness."""
     arguments: dict[str, Any] = {}
-    monkeypatch.setattr(rank_module, "rank", lambda study, **options: arguments.update(study=study, **options))
+
+    def record(study: str, **options: Any) -> SimpleNamespace:
+        arguments.update(study=study, **options)
+        return SimpleNamespace(lines=["somebody"])
+
+    monkeypatch.setattr(rank_module, "rank", record)
     return arguments
 
 
@@ -190,6 +196,11 @@ def test_options_reach_the_harness(called: dict[str, Any]) -> None:
         "environments": ["CartPole-v1"], "seed": 4, "storage": "sqlite://", "sampler": "gp", "pruner": "none",
         "tune": False,
     }  # fmt: skip
+
+
+def test_a_study_in_which_nothing_finished_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rank_module, "rank", lambda study, **options: SimpleNamespace(lines=[]))
+    assert CliRunner().invoke(cli.app, ["rank", "quick"]).exit_code == 3
 
 
 def test_without_options_everything_is_the_studys(called: dict[str, Any]) -> None:

@@ -309,7 +309,7 @@ def test_values_beside_none_are_categories() -> None:
         (None, "has no ranking.json: finish the study first"),
         ("{", "is not readable"),
         ("[]", "has schema version None"),
-        ('{"schema_version": 1}', "has schema version 1, this release reads 2"),
+        ('{"schema_version": 1}', "has schema version 1, this release reads 3"),
     ],
 )
 def test_a_folder_without_a_usable_ranking_is_refused_with_the_remedy(

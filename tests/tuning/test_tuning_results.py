@@ -3,20 +3,23 @@
 import csv
 import io
 import json
+import random
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from sb3_ppo_variants.tuning.ranking import statistics
 from sb3_ppo_variants.tuning.ranking.best_yml import best_yml
 from sb3_ppo_variants.tuning.ranking.make_ranking import make_ranking
 from sb3_ppo_variants.tuning.ranking.ranking_csv import ranking_csv
 from sb3_ppo_variants.tuning.ranking.ranking_md import ranking_md
 from sb3_ppo_variants.tuning.ranking.result_files import write_results
 from sb3_ppo_variants.tuning.ranking.results import Ranking
-from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, failed_result
-from sb3_ppo_variants.tuning.study.protocol import pin_protocol, protocol_of
+from sb3_ppo_variants.tuning.report.page import write_report
+from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, canonical_json, failed_result
+from sb3_ppo_variants.tuning.study.protocol import pin_protocol, protocol_of, study_seeds
 from sb3_ppo_variants.tuning.study.scales import FLOOR
 from sb3_ppo_variants.tuning.study.study_file import Study
 from tuning_helpers import coordinate, finished, study
@@ -115,7 +118,7 @@ def test_without_trpo_there_is_nothing_to_be_separable_from(tmp_path: Path) -> N
 def test_ranking_json_has_the_fields_and_the_protocol(ranked: tuple[Ranking, Any], tmp_path: Path) -> None:
     write_results(tmp_path, *ranked)
     content = json.loads((tmp_path / "ranking.json").read_text())
-    assert content["schema_version"] == 2
+    assert content["schema_version"] == 3
     line = content["ranking"][0]
     assert {
         "rank", "algorithm", "iqm", "ci_low", "ci_high", "mean", "probability_of_improvement", "separable_from_trpo",
@@ -143,21 +146,162 @@ def test_scores_are_normalised_with_the_table_and_kept_raw(ranked: tuple[Ranking
     assert [run["raw"] for run in runs] == pytest.approx([113.08] * 3)
 
 
-def test_failed_test_runs_count_with_the_floor_and_are_told(tmp_path: Path) -> None:
-    def failing(cell: Cell) -> CellResult:
-        if cell.algorithm == "ppo" and cell.evaluation.checkpoints > 1:
-            return failed_result("NaN in the observation")
+def breaking(*where: tuple[str, str], seeds: int = 99, is_fault: bool = False) -> Any:
+    """Runs of which the first test runs of some (algorithm, environment) fail."""
+    order = [seed.training for seed in study_seeds(three_seeds()).test]
+
+    def one(cell: Cell) -> CellResult:
+        is_test = cell.evaluation.checkpoints > 1
+        if (cell.algorithm, cell.environment) in where and is_test and order.index(cell.seed) < seeds:
+            return failed_result("ValueError: no good (its/file.py:7)", is_fault=is_fault)
         return run(cell)
 
-    ranking, tracks = make(tmp_path, three_seeds(algorithms=["ppo", "trpo"]), failing)
+    return one
+
+
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of who is ranked, not of the numbers."""
+    monkeypatch.setattr(statistics, "RESAMPLES", 100)
+
+
+PAIR = {"algorithms": ["ppo", "trpo"]}
+TWO = {"environments": {"CartPole-v1": {"steps": 20_000}, "Acrobot-v1": {"steps": 20_000}}}
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_a_failed_run_beside_finished_ones_counts_with_the_floor_and_is_told(tmp_path: Path) -> None:
+    ranking, tracks = make(tmp_path, three_seeds(**PAIR), breaking(("ppo", "CartPole-v1"), seeds=2))
     ppo = ranking.lines[-1]
-    assert (ppo.algorithm, ppo.iqm.value, ppo.failed_test_runs) == ("ppo", FLOOR, 3)
-    assert (ppo.seconds, ppo.steps_per_second) == (None, None)
-    assert "3 test runs of ppo failed and count with the floor." in ranking.warnings
-    assert "failed: NaN in the observation" in ranking_md(ranking)
-    assert "test: all runs failed" in best_yml(ranking.protocol, tracks)
+    assert (ppo.algorithm, ppo.iqm.value, ppo.failed_test_runs) == ("ppo", pytest.approx((2 * FLOOR + 0.2) / 3), 2)
+    assert "2 test runs of ppo failed and count with the floor." in ranking.warnings
+    assert (ranking.not_run, ranking.unranked) == ([], [])
+    assert "failed: ValueError: no good (its/file.py:7)" in ranking_md(ranking)
     write_results(tmp_path, ranking, tracks)
     json.loads((tmp_path / "ranking.json").read_text(), parse_constant=pytest.fail)
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_an_algorithm_of_which_no_test_run_finished_is_not_ranked_but_named(tmp_path: Path) -> None:
+    ranking, tracks = make(tmp_path, three_seeds(**PAIR), breaking(("ppo", "CartPole-v1")))
+    assert [line.algorithm for line in ranking.lines] == ["trpo"]
+    assert ranking.verdict.startswith("trpo ranks first")
+    assert ranking.verdict.endswith("Not ranked: ppo.")
+    assert [tested.algorithm for tested in ranking.unranked] == ["ppo"]
+    told = "Not run: ppo on CartPole-v1, all 3 test runs failed: ValueError: no good (its/file.py:7)"
+    assert told in ranking.warnings
+    assert not any("floor" in warning for warning in ranking.warnings)
+    assert ranking.lines[0].probability_of_improvement["ppo"] is None
+    write_results(tmp_path, ranking, tracks)
+    (record,) = json.loads((tmp_path / "ranking.json").read_text())["not_run"]
+    assert record == {
+        "algorithm": "ppo", "environment": "CartPole-v1", "stage": "test", "runs": 3, "failed": 3, "faults": 0,
+        "error": "ValueError: no good (its/file.py:7)",
+    }  # fmt: skip
+    assert told in ranking_md(ranking)
+    assert "| ppo | failed: ValueError" in ranking_md(ranking)
+    rows = list(csv.DictReader(io.StringIO(ranking_csv(ranking))))
+    assert [(row["algorithm"], row["rank"], row["not_run"]) for row in rows] == [("trpo", "1", ""), ("ppo", "", told)]
+    assert "test: all runs failed" in best_yml(ranking.protocol, tracks)
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_a_fault_of_this_package_is_no_low_score(tmp_path: Path) -> None:
+    """One of three runs: the others would be ranked with a floor that the algorithm did not earn."""
+    ranking, _ = make(tmp_path, three_seeds(**PAIR), breaking(("ppo", "CartPole-v1"), seeds=1, is_fault=True))
+    assert [line.algorithm for line in ranking.lines] == ["trpo"]
+    fault = "1 of 3 test runs failed by what looks like a fault of sb3_ppo_variants: ValueError: no good"
+    assert any(f"Not run: ppo on CartPole-v1, {fault}" in warning for warning in ranking.warnings)
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_a_fault_of_this_package_that_tuning_met_is_told(tmp_path: Path) -> None:
+    def faulty(cell: Cell) -> CellResult:
+        broken = cell.algorithm == "ppo" and cell.evaluation.checkpoints == 1
+        return failed_result("TypeError: oh (its/file.py:7)", is_fault=True) if broken else run(cell)
+
+    ranking, _ = make(tmp_path, three_seeds(**PAIR), faulty)
+    assert [line.algorithm for line in ranking.lines] == ["trpo", "ppo"]
+    told = r"4 runs that chose the configuration of ppo failed by what looks like a fault .*: TypeError: oh \(its/file"
+    assert any(re.search(told, warning) for warning in ranking.warnings)
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_nothing_is_ranked_where_nothing_finished(tmp_path: Path) -> None:
+    where = [("ppo", "CartPole-v1"), ("trpo", "CartPole-v1")]
+    ranking, tracks = make(tmp_path, three_seeds(**PAIR), breaking(*where))
+    assert (ranking.lines, ranking.environments, ranking.not_separable_from_first) == ([], [], [])
+    assert ranking.verdict == "No algorithm is ranked: no test run finished."
+    write_results(tmp_path, ranking, tracks)
+    assert [row["algorithm"] for row in csv.DictReader((tmp_path / "ranking.csv").open())] == ["ppo", "trpo"]
+    page = write_report(tmp_path).read_text()
+    assert "No algorithm is ranked: no test run finished." in page
+    assert "its/file.py:7" in page
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_who_has_not_run_on_one_environment_is_not_ranked_on_all(tmp_path: Path) -> None:
+    ranking, _ = make(tmp_path, three_seeds(**PAIR, **TWO), breaking(("ppo", "Acrobot-v1")))
+    assert [line.algorithm for line in ranking.lines] == ["trpo"]
+    assert ranking.environments == ["CartPole-v1", "Acrobot-v1"]
+    assert [run["status"] for run in ranking.unranked[0].scores["CartPole-v1"]] == ["ok"] * 3
+    assert [line.algorithm for line in ranking.one_for_all] == ["trpo"]
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_an_environment_on_which_nobody_has_run_counts_for_none(tmp_path: Path) -> None:
+    where = [("ppo", "Acrobot-v1"), ("trpo", "Acrobot-v1")]
+    ranking, tracks = make(tmp_path, three_seeds(**PAIR, **TWO), breaking(*where))
+    (tmp_path / "alone").mkdir()
+    alone, _ = make(tmp_path / "alone", three_seeds(**PAIR))
+    assert ranking.environments == ["CartPole-v1"]
+    assert [(line.algorithm, line.iqm) for line in ranking.lines] == [
+        (line.algorithm, line.iqm) for line in alone.lines
+    ]
+    assert not any("floor" in warning for warning in ranking.warnings)
+    assert ranking.equal_seconds["Acrobot-v1"] is None
+    write_results(tmp_path, ranking, tracks)
+    assert "Acrobot-v1 counts for no algorithm" in write_report(tmp_path).read_text()
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_each_may_have_run_somewhere_and_nobody_everywhere(tmp_path: Path) -> None:
+    where = [("ppo", "Acrobot-v1"), ("trpo", "CartPole-v1")]
+    ranking, _ = make(tmp_path, three_seeds(**PAIR, **TWO), breaking(*where))
+    assert ranking.verdict == "No algorithm is ranked: no algorithm has run on every environment."
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_a_configuration_for_all_that_does_not_run_is_missing_in_that_view_alone(tmp_path: Path) -> None:
+    winner: list[str] = []
+
+    def picky(cell: Cell) -> CellResult:
+        """On Acrobot only the configuration that is tested first runs: the one that was tuned for it."""
+        entry = canonical_json(cell.entry)
+        if (cell.algorithm, cell.environment) == ("ppo", "Acrobot-v1") and cell.evaluation.checkpoints > 1:
+            winner[:] = winner or [entry]
+            if entry not in winner:
+                return failed_result("ValueError: no good (its/file.py:7)")
+        return finished(-100 * random.Random(entry + cell.environment).random(), steps=cell.steps)  # noqa: S311
+
+    ranking, _ = make(tmp_path, three_seeds(**PAIR, **TWO), picky)
+    assert {line.algorithm for line in ranking.lines} == {"ppo", "trpo"}
+    assert [line.algorithm for line in ranking.one_for_all] == ["trpo"]
+    assert [record.stage for record in ranking.not_run] == ["one for all: test"]
+    assert any("with one configuration for all environments, all 3 test" in warning for warning in ranking.warnings)
+
+
+@pytest.mark.usefixtures("few_resamples")
+def test_who_was_left_out_is_told(tmp_path: Path) -> None:
+    of = three_seeds(**PAIR)
+    decisions = coordinate(tmp_path, run=run, of=of)
+    ranking = make_ranking(
+        decisions, protocol_of("mine", of), of.seed, {"rpo": "cannot run on CartPole-v1: no Gaussian"}
+    )
+    assert "Left out: rpo cannot run on CartPole-v1: no Gaussian" in ranking.warnings
+    write_results(tmp_path, ranking, decisions.tracks)
+    page = write_report(tmp_path).read_text()
+    assert "rpo was left out, it cannot run on CartPole-v1: no Gaussian" in page
 
 
 def test_fewer_than_ten_test_seeds_are_warned_about(ranked: tuple[Ranking, Any], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import gymnasium
 import pytest
 import yaml
 from sb3_ppo_variants.tuning.study.costs import SPEEDS
@@ -102,6 +103,17 @@ def test_the_cost_of_shipped_studies_is_known(name: str) -> None:
             "reference must be above random",
         ),
         ({"algorithms": ["ppo", "tropo"]}, "'tropo'.*trpo"),
+        ({"environments__CartPole-v1__steps": "1e5"}, r"steps: .*'1e5', which YAML reads as text: write 100000\)"),
+        (
+            {"environments__CartPole-v1__steps": 1.0e5},
+            r"steps: .*100000.0, which YAML reads as a fraction: write 100000\)",
+        ),
+        ({"budget__time_limit": "1.5e-1"}, r"time_limit: .*write 0.15\)"),
+        ({"algorithms": ["ClipPPO"]}, "Unknown algorithm 'ClipPPO': did you mean clip_ppo[?]"),
+        ({"algorithms": ["TRPO"]}, "Unknown algorithm 'TRPO': did you mean trpo[?]"),
+        ({"algorithms": ["RecurrentSPO"]}, "did you mean recurrent_spo[?]"),
+        ({"algorithms": ["maskable_rpo"]}, "maskable_rpo is no algorithm: masks need discrete"),
+        ({"environments__fault_environments:Raise-v0": {"steps": 2000}}, r"cannot be made: .*\(near: Raises-v0"),
         ({"algorithms": ["ppo", "ppo"]}, "an algorithm is named twice"),
         ({"algorithms": []}, "algorithms"),
         ({"sampler": "grid"}, "sampler: .*'tpe', 'gp' or 'random'"),
@@ -121,6 +133,22 @@ def test_a_file_that_is_no_study_is_said_to_be_none(path: Path, text: str) -> No
     with pytest.raises(ValueError, match=r"study .*: (not valid YAML|expected keys and values)") as caught:
         load_study(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_key_given_twice_is_refused_with_its_lines(path: Path) -> None:
+    path.write_text("seed: 1\nbudget:\n  trials: 3\n  test_seeds: 3\n  trials: 4\n")
+    with pytest.raises(ValueError, match=rf"study {path}: line 5: trials is given twice, first in line 3"):
+        load_study(str(path))
+
+
+def test_an_environment_that_cannot_be_made_is_not_near_itself(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(env_id: str) -> None:
+        raise RuntimeError("no licence")
+
+    monkeypatch.setattr(gymnasium, "make", make)
+    with pytest.raises(ValueError, match=r"CartPole-v1 cannot be made: RuntimeError: no licence \(") as caught:
+        load_study(write(path))
+    assert "CartPole-v1" not in str(caught.value).partition("near: ")[2].split(", ")
 
 
 def test_a_study_cannot_run_code(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, requires, version
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,19 @@ def test_versions_and_states_of_what_is_there() -> None:
     assert row(result, "rl_zoo3.train") == ["zoo", "rl_zoo3.train", version("rl_zoo3"), "ok"]
     assert row(result, "register()")[-1] == "ok"
     assert sys.prefix in " ".join(result.stdout.split())
+
+
+def test_every_part_that_is_optional_is_tried() -> None:
+    """Whatever an extra of ours installs."""
+    tops = {module.partition(".")[0] for modules in (doctor._CORE, *doctor._EXTRAS.values()) for module in modules}
+    tried = {canonical(name) for top in tops for name in packages_distributions()[top]}
+    lines = [line.split(";") for line in requires("sb3-ppo-variants") or [] if "extra ==" in line]
+    ours = [re.match(r"[\w.-]+", name) for name, marker in lines if re.search("tuning|zoo|dask|mujoco|box2d", marker)]
+    assert {canonical(name.group()) for name in ours if name} <= tried
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_compiled_kernels_are_named_with_their_instructions_or_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

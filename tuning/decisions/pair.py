@@ -50,7 +50,7 @@ class Pair:
 
     def run(self, result: CellResult) -> Run:
         """What is kept of a run that scores a configuration."""
-        return Run(self.normalised(result), result.score, result.reason)
+        return Run(self.normalised(result), result.score, result.reason, result.is_fault)
 
     def _cell(self, entry: dict[str, Any], seed: RunSeed, checkpoints: int) -> Cell:
         evaluation = Evaluation(seed=seed.evaluation, episodes=self.study.evaluation.episodes, checkpoints=checkpoints)

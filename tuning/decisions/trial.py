@@ -18,11 +18,13 @@ class Run:
     :param normalised: its score; the floor when it failed
     :param raw: mean return; None when it failed
     :param reason: why it failed; empty when it did not
+    :param is_fault: whether it failed by what looks like a fault of this package
     """
 
     normalised: float
     raw: float | None
     reason: str
+    is_fault: bool = False
 
     @property
     def failed(self) -> bool:
@@ -66,9 +68,19 @@ class Trial:
         return self.value is not None or self.pruned
 
     @property
+    def failed_runs(self) -> int:
+        """Tuning runs that failed."""
+        return sum(run is not None and run.failed for run in self.runs)
+
+    @property
     def failed(self) -> bool:
         """Whether one of its runs failed."""
-        return any(run is not None and run.failed for run in self.runs)
+        return self.failed_runs > 0
+
+    @property
+    def has_finished_run(self) -> bool:
+        """Whether its value rests on anything but failures."""
+        return any(run is not None and not run.failed for run in self.runs)
 
     @property
     def reports(self) -> list[float]:

@@ -75,7 +75,7 @@ def _blocks(ranking: RankingJson, date: str, skipped: list[str]) -> dict[str, di
     """File name -> environment -> entry; of the configurations of one algorithm, that of the best rank."""
     blocks: dict[str, dict[str, _Block]] = {}
     owners: dict[str, tuple[str, str]] = {}
-    for line in ranking["ranking"]:
+    for line in [*ranking["ranking"], *ranking["unranked"]]:
         name = line["algorithm"]
         algorithm = configuration_in(ranking["protocol"], name)["algorithm"]
         file = get_algorithm(algorithm).tuned_file
@@ -87,6 +87,9 @@ def _blocks(ranking: RankingJson, date: str, skipped: list[str]) -> dict[str, di
             continue
         for env_id, best in line["best"].items():
             runs = line["scores"][env_id]
+            if any(run["is_fault"] for run in runs):
+                skipped.append(f"{name} on {env_id}: not run, by what looks like a fault of sb3_ppo_variants")
+                continue
             if all(run["raw"] is None for run in runs):
                 skipped.append(f"{name} on {env_id}: every test run failed ({runs[0]['reason']})")
                 continue

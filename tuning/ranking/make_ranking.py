@@ -13,10 +13,21 @@ from ..decisions.track import Track
 from ..study.seeds import stream_seed
 from . import statistics
 from .metrics import area_under_curve, score_after
-from .records import best_record, chosen, curve_records, failure_records, run_record, run_records, tested, trial_counts
-from .results import REFERENCES, Ranked, RankedForAll, Ranking
+from .records import (
+    best_record,
+    chosen,
+    curve_records,
+    failure_records,
+    not_run,
+    run_record,
+    run_records,
+    tested,
+    trial_counts,
+)
+from .results import REFERENCES, NotRun, Ranked, RankedForAll, Ranking, Tested
 from .statistics import Estimate, Scores
-from .wording import verdict, warnings
+from .taking_part import TakingPart, taking_part
+from .wording import shortcomings, verdict, warnings
 
 Line = TypeVar("Line", Ranked, RankedForAll)
 
@@ -24,29 +35,43 @@ _TAUS = 101
 """Thresholds of the performance profiles."""
 
 
-def make_ranking(decisions: Decisions, protocol: dict[str, Any], seed: int) -> Ranking:
+def make_ranking(
+    decisions: Decisions, protocol: dict[str, Any], seed: int, left_out: Mapping[str, str] | None = None
+) -> Ranking:
     """Rank the algorithms by the IQM of their test runs.
 
     :param decisions: of the study, all made
     :param protocol: of the study
     :param seed: of the study; each bootstrap has its own stream
+    :param left_out: algorithm -> why it was left out of the study
     """
     by_algorithm: dict[str, list[Track]] = {}
     for track in decisions.tracks:
         by_algorithm.setdefault(track.pair.algorithm, []).append(track)
-    scores = {algorithm: _scores(own) for algorithm, own in by_algorithm.items()}
-    limits = _equal_seconds(decisions.tracks)
-    lines = [_line(algorithm, own, scores, limits, seed) for algorithm, own in by_algorithm.items()]
+    everybody = [_tested(algorithm, own) for algorithm, own in by_algorithm.items()]
+    part = taking_part(by_algorithm)
+    scores = {algorithm: _scores(own) for algorithm, own in part.tracks.items()}
+    limits = _equal_seconds(decisions.tracks, part)
+    lines = [_line(runs, part, scores, limits, seed) for runs in everybody if runs.algorithm in scores]
     lines = _in_order(_with_joint_statistics(lines, scores, seed))
     close = _close_to_first(lines, scores, seed)
     taus = _taus(scores)
     together = decisions.one_for_all
+    one_for_all, more_not_run = _one_for_all(part, together, seed) if protocol["budget"]["trials"] else (None, [])
+    missing = [*part.not_run, *more_not_run]
+    failures = [
+        failure for track in decisions.tracks for failure in failure_records(track, together.get(track.pair.algorithm))
+    ]
     return Ranking(
         protocol=protocol,
-        verdict=verdict(lines, close),
+        verdict=verdict(lines, close, part.not_run, part.environments),
         lines=lines,
+        environments=part.environments,
+        unranked=[runs for runs in everybody if runs.algorithm not in scores],
+        not_run=missing,
+        left_out=dict(left_out or {}),
         not_separable_from_first=close,
-        one_for_all=_one_for_all(by_algorithm, together, seed) if protocol["budget"]["trials"] else None,
+        one_for_all=one_for_all,
         taus=taus,
         profiles={
             algorithm: statistics.performance_profile(own, taus, stream_seed(seed, "bootstrap", algorithm, "profile"))
@@ -54,13 +79,18 @@ def make_ranking(decisions: Decisions, protocol: dict[str, Any], seed: int) -> R
         },
         equal_seconds=limits,
         curves=curve_records(decisions.tracks),
-        failures=[
-            failure
-            for algorithm, own in by_algorithm.items()
-            for track in own
-            for failure in failure_records(track, together.get(algorithm))
-        ],
-        warnings=warnings(protocol, lines),
+        failures=failures,
+        warnings=[*warnings(protocol, lines, part.environments), *shortcomings(missing, failures, left_out or {})],
+    )
+
+
+def _tested(algorithm: str, tracks: Sequence[Track]) -> Tested:
+    return Tested(
+        algorithm=algorithm,
+        trials=trial_counts(tracks),
+        failed_test_runs=sum(result.status == "failed" for track in tracks for result in tested(track)),
+        scores={track.pair.env_id: run_records(track) for track in tracks},
+        best={track.pair.env_id: best_record(track) for track in tracks},
     )
 
 
@@ -68,9 +98,9 @@ def _scores(tracks: Sequence[Track]) -> Scores:
     return [np.array([track.pair.normalised(result) for result in tested(track)]) for track in tracks]
 
 
-def _equal_seconds(tracks: Sequence[Track]) -> dict[str, float | None]:
-    limits: dict[str, float | None] = {}
-    for track in tracks:
+def _equal_seconds(tracks: Sequence[Track], part: TakingPart) -> dict[str, float | None]:
+    limits: dict[str, float | None] = dict.fromkeys((track.pair.env_id for track in tracks), None)
+    for track in (track for own in part.tracks.values() for track in own):
         seconds = [result.seconds for result in tested(track) if result.status == "ok"]
         known = [number for number in (limits.get(track.pair.env_id), median(seconds) if seconds else None) if number]
         limits[track.pair.env_id] = min(known, default=None)
@@ -78,13 +108,14 @@ def _equal_seconds(tracks: Sequence[Track]) -> dict[str, float | None]:
 
 
 def _line(
-    algorithm: str,
-    tracks: list[Track],
+    runs: Tested,
+    part: TakingPart,
     scores: Mapping[str, Scores],
     limits: Mapping[str, float | None],
     seed: int,
 ) -> Ranked:
-    own = scores[algorithm]
+    algorithm = runs.algorithm
+    own, tracks = scores[algorithm], part.tracks[algorithm]
 
     def stream(*labels: str) -> int:
         return stream_seed(seed, "bootstrap", algorithm, *labels)
@@ -92,11 +123,10 @@ def _line(
     improvement = _against_references(statistics.probability_of_improvement, "improvement", algorithm, scores, seed)
     difference = _against_references(statistics.iqm_difference, "difference", algorithm, scores, seed)
     separable = {name: None if value is None else value.excludes(0.0) for name, value in difference.items()}
-    results = [result for track in tracks for result in tested(track)]
-    finished = [result for result in results if result.status == "ok"]
+    finished = [result for track in tracks for result in tested(track) if result.status == "ok"]
     seconds = sum(result.seconds for result in finished)
     return Ranked(
-        algorithm=algorithm,
+        **vars(runs),
         rank=0,
         iqm=statistics.iqm(own, stream("iqm")),
         mean=fmean(float(value) for sample in own for value in sample),
@@ -109,12 +139,8 @@ def _line(
         separable_from_trpo=separable["trpo"],
         difference_from_ppo=difference["ppo"],
         separable_from_ppo=separable["ppo"],
-        seconds=seconds / len(finished) if finished else None,
+        seconds=seconds / len(finished),
         steps_per_second=sum(result.steps for result in finished) / seconds if seconds else None,
-        trials=trial_counts(tracks),
-        failed_test_runs=len(results) - len(finished),
-        scores={track.pair.env_id: run_records(track) for track in tracks},
-        best={track.pair.env_id: best_record(track) for track in tracks},
     )
 
 
@@ -153,6 +179,8 @@ def _at_equal_seconds(tracks: Sequence[Track], limits: Mapping[str, float | None
 
 def _with_joint_statistics(lines: Sequence[Ranked], scores: Mapping[str, Scores], seed: int) -> list[Ranked]:
     """Add what needs all algorithms at once: rank probabilities, and p-values corrected for their number."""
+    if not lines:
+        return []
     ranks = statistics.rank_probabilities(scores, stream_seed(seed, "bootstrap", "ranks"))
     p_values: dict[str, float] = {}
     if "trpo" in scores:
@@ -175,8 +203,9 @@ def _with_joint_statistics(lines: Sequence[Ranked], scores: Mapping[str, Scores]
 
 def _close_to_first(lines: Sequence[Ranked], scores: Mapping[str, Scores], seed: int) -> list[str]:
     """Algorithms of lower ranks that the first is not separable from, by the numbers of the table where it has them."""
-    first, close = lines[0].algorithm, []
+    close: list[str] = []
     for line in (line for line in lines if line.rank > 1):
+        first = lines[0].algorithm
         separable = {"trpo": line.separable_from_trpo, "ppo": line.separable_from_ppo}.get(first)
         if separable is None:
             stream = stream_seed(seed, "bootstrap", first, "difference", line.algorithm)
@@ -189,21 +218,28 @@ def _close_to_first(lines: Sequence[Ranked], scores: Mapping[str, Scores], seed:
 def _taus(scores: Mapping[str, Scores]) -> list[float]:
     """Evenly spaced from the random policy, or the worst run, to the reference, or the best run."""
     everything = [float(value) for own in scores.values() for sample in own for value in sample]
-    low, high = min(0.0, *everything), max(1.0, *everything)
+    low, high = min([0.0, *everything]), max([1.0, *everything])
     return [float(tau) for tau in np.linspace(low, high, _TAUS)]
 
 
 def _one_for_all(
-    by_algorithm: Mapping[str, Sequence[Track]], together: Mapping[str, OneForAll], seed: int
-) -> list[RankedForAll]:
-    lines = []
-    for algorithm, tracks in by_algorithm.items():
+    part: TakingPart, together: Mapping[str, OneForAll], seed: int
+) -> tuple[list[RankedForAll], list[NotRun]]:
+    """The lines, and who is missing among them because its runs with this configuration say nothing."""
+    lines: list[RankedForAll] = []
+    missing: list[NotRun] = []
+    for algorithm, tracks in part.tracks.items():
         origin, params, scores = _chosen_for_all(tracks, together.get(algorithm))
+        records = [not_run(algorithm, env_id, runs, "one for all: test") for env_id, runs in scores.items()]
+        without = [record for record in records if record is not None]
+        missing += without
+        if without:
+            continue
         sample = [np.array([run["normalised"] for run in runs]) for runs in scores.values()]
         stream = stream_seed(seed, "bootstrap", algorithm, "one for all")
         mean = fmean(float(value) for values in sample for value in values)
         lines.append(RankedForAll(algorithm, 0, statistics.iqm(sample, stream), mean, origin, params, scores))
-    return _in_order(lines)
+    return _in_order(lines), missing
 
 
 def _chosen_for_all(

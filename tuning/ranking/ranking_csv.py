@@ -4,13 +4,23 @@ import csv
 import io
 from typing import Any
 
-from .results import Ranked, Ranking
+from .results import Ranked, Ranking, Tested
 from .statistics import Estimate
+from .wording import not_run_text
 
 
 def ranking_csv(ranking: Ranking) -> str:
-    """One row for each algorithm; the last columns are every test run's raw score."""
-    rows = [_csv_row(line) for line in ranking.lines]
+    """One row for each algorithm, those that are not ranked at the end; the last columns are every test run's score."""
+    reasons: dict[str, list[str]] = {}
+    for record in ranking.not_run:
+        reasons.setdefault(record.algorithm, []).append(not_run_text(record))
+    rows = [
+        {**row, "not_run": " | ".join(reasons.get(tested.algorithm, [])), **_raw_scores(tested)}
+        for tested, row in [
+            *((line, _ranked_row(line)) for line in ranking.lines),
+            *((tested, _row(tested)) for tested in ranking.unranked),
+        ]
+    ]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -18,7 +28,17 @@ def ranking_csv(ranking: Ranking) -> str:
     return buffer.getvalue()
 
 
-def _csv_row(line: Ranked) -> dict[str, Any]:
+def _row(tested: Tested) -> dict[str, Any]:
+    row: dict[str, Any] = {"rank": None, "algorithm": tested.algorithm}
+    row |= {f"trials_{state}": number for state, number in tested.trials.items()}
+    return row | {"failed_test_runs": tested.failed_test_runs}
+
+
+def _raw_scores(tested: Tested) -> dict[str, Any]:
+    return {f"{env_id} seed {run['seed']}": run["raw"] for env_id, runs in tested.scores.items() for run in runs}
+
+
+def _ranked_row(line: Ranked) -> dict[str, Any]:
     row: dict[str, Any] = {"rank": line.rank, "algorithm": line.algorithm, **_flat("iqm", line.iqm), "mean": line.mean}
     for name, estimate in line.probability_of_improvement.items():
         row |= _flat(f"improvement_over_{name}", estimate)
@@ -30,11 +50,8 @@ def _csv_row(line: Ranked) -> dict[str, Any]:
     row |= _flat("score_at_equal_seconds", line.score_at_equal_seconds)
     row |= {"seconds": line.seconds}
     row |= {"steps_per_second": line.steps_per_second}
-    row |= {f"trials_{state}": number for state, number in line.trials.items()}
-    row["failed_test_runs"] = line.failed_test_runs
-    for env_id, runs in line.scores.items():
-        row |= {f"{env_id} seed {run['seed']}": run["raw"] for run in runs}
-    return row
+    counts = _row(line)
+    return row | {name: counts[name] for name in counts if name not in row}
 
 
 def _flat(name: str, estimate: Estimate | None) -> dict[str, float | None]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .results import Ranked, RankedForAll, Ranking
 
-RANKING_SCHEMA = 2
+RANKING_SCHEMA = 3
 
 TIME_FIELDS = frozenset({"seconds", "steps_per_second", "score_at_equal_seconds", "equal_seconds"})
 """Keys of ``ranking.json``, at any depth, that depend on how fast the machine was; nothing else does."""
@@ -22,6 +22,10 @@ def ranking_json(ranking: Ranking) -> str:
         "schema_version": RANKING_SCHEMA,
         "verdict": ranking.verdict,
         "ranking": [_line(line) for line in ranking.lines],
+        "environments": ranking.environments,
+        "unranked": [asdict(tested) for tested in ranking.unranked],
+        "not_run": [asdict(record) for record in ranking.not_run],
+        "left_out": ranking.left_out,
         "not_separable_from_first": ranking.not_separable_from_first,
         "warnings": ranking.warnings,
         "one_for_all": None if ranking.one_for_all is None else [_line(line) for line in ranking.one_for_all],

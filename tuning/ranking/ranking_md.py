@@ -15,7 +15,7 @@ def ranking_md(ranking: Ranking) -> str:
     protocol = ranking.protocol
     header = (*TABLE_HEADER, *_MORE_HEADER)
     rows = [[*table_row(line), *_more_columns(line)] for line in ranking.lines]
-    parts = [f"# Ranking: {protocol['study']}", ranking.verdict, _markdown_table(header, rows)]
+    parts = [f"# Ranking: {protocol['study']}", ranking.verdict, *([_markdown_table(header, rows)] if rows else [])]
     parts += [f"> {warning}" for warning in ranking.warnings]
     configurations = described_in(protocol)
     if configurations:
@@ -34,7 +34,8 @@ def ranking_md(ranking: Ranking) -> str:
     parts.append("## Every test run (raw mean return)")
     for env_id in protocol["environments"]:
         seeds = ("algorithm", *(str(seed["training"]) for seed in protocol["seeds"]["test"]))
-        rows = [[line.algorithm, *map(_raw, line.scores[env_id])] for line in ranking.lines]
+        everybody = [*ranking.lines, *ranking.unranked]
+        rows = [[tested.algorithm, *map(_raw, tested.scores[env_id])] for tested in everybody]
         parts += [f"### {env_id}", _markdown_table(seeds, rows)]
     parts += ["## Protocol", "```yaml\n" + yaml.safe_dump(protocol, sort_keys=False) + "```"]
     return "\n\n".join(parts) + "\n"

@@ -1,6 +1,6 @@
 """What a ranking quotes of its study, as plain JSON values: test runs, curves, failures, the chosen trials."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..decisions.one_for_all import OneForAll
@@ -10,6 +10,7 @@ from ..decisions.track import Track
 from ..decisions.trial import Run, Trial
 from ..runs.cell import Cell, CellResult
 from ..study.seeds import RunSeed
+from .results import NotRun
 
 
 def tested(track: Track) -> list[CellResult]:
@@ -39,15 +40,35 @@ def run_records(track: Track) -> list[dict[str, Any]]:
 
 
 def run_record(pair: Pair, cell: Cell, result: CellResult) -> dict[str, Any]:
-    """A run of ``pair``: seed, status, reason of a failure, scores, cell."""
+    """A run of ``pair``: seed, status, reason of a failure and whether it is a fault of this package, scores, cell."""
     return {
         "seed": cell.seed,
         "status": result.status,
         "reason": result.reason,
+        "is_fault": result.is_fault,
         "raw": result.score,
         "normalised": pair.normalised(result),
         "cell": cell.key,
     }
+
+
+def not_run(algorithm: str, env_id: str, runs: Sequence[Mapping[str, Any]], stage: Stage = "test") -> NotRun | None:
+    """Why test runs say nothing about their algorithm; None where they do.
+
+    A run that failed has the floor beside others that finished. Where none finished there is nothing to rank, and
+    where this package seems to have failed a floor would be a lie.
+
+    :param algorithm: whose runs
+    :param env_id: where
+    :param runs: as :func:`run_record` has them
+    :param stage: what they were for
+    """
+    failed = [run for run in runs if run["status"] == "failed"]
+    faults = [run for run in failed if run["is_fault"]]
+    if not faults and len(failed) < len(runs):
+        return None
+    error = (faults or failed)[0]["reason"]
+    return NotRun(algorithm, env_id, stage, len(runs), len(failed), len(faults), error)
 
 
 def curve_records(tracks: Sequence[Track]) -> dict[str, dict[str, list[dict[str, Any]]]]:
@@ -68,7 +89,7 @@ def failure_records(track: Track, together: OneForAll | None) -> list[dict[str, 
     :param together: what the algorithm's tracks decide together; None where there is nothing
     """
     seeds = track.pair.seeds
-    runs: list[tuple[Stage, int, str]] = []
+    runs: list[_Failure] = []
     for trial in track.tuning.trials:
         runs += _failed("tuning", seeds.tuning, trial.runs)
     for trial in track.candidates:
@@ -80,12 +101,18 @@ def failure_records(track: Track, together: OneForAll | None) -> list[dict[str, 
         tests = [track.pair.run(result) for _, result in together.tested(track)]
         runs += _failed("one for all: test", seeds.test, tests)
     where = {"algorithm": track.pair.algorithm, "environment": track.pair.env_id}
-    return [{**where, "stage": stage, "seed": seed, "reason": reason} for stage, seed, reason in runs]
-
-
-def _failed(stage: Stage, seeds: Sequence[RunSeed], runs: Sequence[Run | None]) -> list[tuple[Stage, int, str]]:
     return [
-        (stage, seed.training, run.reason)
+        {**where, "stage": stage, "seed": seed, "reason": reason, "is_fault": is_fault}
+        for stage, seed, reason, is_fault in runs
+    ]
+
+
+_Failure = tuple[Stage, int, str, bool]
+
+
+def _failed(stage: Stage, seeds: Sequence[RunSeed], runs: Sequence[Run | None]) -> list[_Failure]:
+    return [
+        (stage, seed.training, run.reason, run.is_fault)
         for seed, run in zip(seeds, runs, strict=False)  # of a trial that was pruned the last runs are missing
         if run is not None and run.failed
     ]

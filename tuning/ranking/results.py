@@ -10,10 +10,50 @@ REFERENCES = ("trpo", "ppo")
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """One line of the ranking. Scores are normalised unless called raw.
+class Tested:
+    """What was run of an algorithm, ranked or not.
 
     :param algorithm: algorithm id, or the name of a configuration
+    :param trials: run, pruned and failed, over all environments
+    :param failed_test_runs: over all environments
+    :param scores: environment -> test runs: seed, status, raw and normalised score, cell key
+    :param best: environment -> the chosen trial: number, tuning value, validation value (None where there was
+        nothing to choose), entry
+    """
+
+    algorithm: str
+    trials: dict[str, int]
+    failed_test_runs: int
+    scores: dict[str, list[dict[str, Any]]]
+    best: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """An algorithm that has no score on an environment: no test run finished, or this package broke one.
+
+    :param algorithm: algorithm id, or the name of a configuration
+    :param environment: environment id
+    :param stage: "test", or "one for all: test" where only that view lacks it
+    :param runs: test runs
+    :param failed: of them
+    :param faults: of these, by what looks like a fault of this package
+    :param error: the first fault, else the first failure, with file and line
+    """
+
+    algorithm: str
+    environment: str
+    stage: str
+    runs: int
+    failed: int
+    faults: int
+    error: str
+
+
+@dataclass(frozen=True)
+class Ranked(Tested):
+    """One line of the ranking. Scores are normalised unless called raw.
+
     :param rank: from 1; equal IQM and mean share a rank
     :param iqm: interquartile mean of the test runs, with its interval
     :param mean: mean of the test runs
@@ -30,14 +70,8 @@ class Ranked:
     :param separable_from_ppo: whether the interval of that difference excludes 0
     :param seconds: mean training time of a test run
     :param steps_per_second: training steps of all test runs over their training time
-    :param trials: run, pruned and failed, over all environments
-    :param failed_test_runs: they count with the floor
-    :param scores: environment -> test runs: seed, status, raw and normalised score, cell key
-    :param best: environment -> the chosen trial: number, tuning value, validation value (None where there was
-        nothing to choose), entry
     """
 
-    algorithm: str
     rank: int
     iqm: Estimate
     mean: float
@@ -52,10 +86,6 @@ class Ranked:
     separable_from_ppo: bool | None
     seconds: float | None
     steps_per_second: float | None
-    trials: dict[str, int]
-    failed_test_runs: int
-    scores: dict[str, list[dict[str, Any]]]
-    best: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -86,7 +116,11 @@ class Ranking:
 
     :param protocol: everything that decided the numbers
     :param verdict: the outcome in one sentence
-    :param lines: best first
+    :param lines: best first; empty where no algorithm has run on every environment that counts
+    :param environments: that count: those on which some algorithm has run
+    :param unranked: algorithms that have not run on one of these
+    :param not_run: who has not run where, and why
+    :param left_out: algorithm -> why it cannot run, in a study of all algorithms
     :param not_separable_from_first: algorithms of lower ranks for which the interval of the first one's lead covers 0
     :param one_for_all: likewise with one configuration of each algorithm for all environments; None in a study
         without tuning, which has nothing to choose from
@@ -102,6 +136,10 @@ class Ranking:
     protocol: dict[str, Any]
     verdict: str
     lines: list[Ranked]
+    environments: list[str]
+    unranked: list[Tested]
+    not_run: list[NotRun]
+    left_out: dict[str, str]
     not_separable_from_first: list[str]
     one_for_all: list[RankedForAll] | None
     taus: list[float]

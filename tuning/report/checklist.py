@@ -9,6 +9,7 @@ from sb3_ppo_variants.tuning_space import SHARED
 
 from ..ranking.statistics import FEW_SEEDS
 from ..study.configurations import configuration_in, described
+from ..study.rules import FAILED_RUNS
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def checklist(ranking: Mapping[str, Any]) -> list[Answer]:
         *_fixed(protocol),
         _baselines(protocol),
         _enough_seeds(protocol),
+        _everybody_ranked(ranking),
         _every_run_counts(ranking),
         *_by_construction(protocol),
     ]
@@ -71,7 +73,7 @@ def _untuned() -> Answer:
 
 def _equal_budget(ranking: Mapping[str, Any]) -> Answer:
     protocol = ranking["protocol"]
-    counts = {line["algorithm"]: line["trials"]["run"] for line in ranking["ranking"]}
+    counts = {line["algorithm"]: line["trials"]["run"] for line in [*ranking["ranking"], *ranking["unranked"]]}
     steps = ", ".join(f"{env_id} {number:,}" for env_id, number in protocol["environments"].items())
     numbers = ", ".join(f"{algorithm} {count}" for algorithm, count in counts.items())
     claim = "Every algorithm had the same budget of trials, seeds and steps"
@@ -132,12 +134,24 @@ def _enough_seeds(protocol: Mapping[str, Any]) -> Answer:
     return Answer(number >= FEW_SEEDS, f"At least {FEW_SEEDS} test seeds, so that the intervals cover", evidence)
 
 
+def _everybody_ranked(ranking: Mapping[str, Any]) -> Answer:
+    missing = [f"{tested['algorithm']} is not ranked" for tested in ranking["unranked"]]
+    missing += [f"{algorithm} was left out, it {reason}" for algorithm, reason in ranking["left_out"].items()]
+    env_ids = [env_id for env_id in ranking["curves"] if env_id not in ranking["environments"]]
+    missing += [f"{env_id} counts for no algorithm" for env_id in env_ids]
+    faults = sum(failure["is_fault"] for failure in ranking["failures"])
+    missing += [f"{faults} runs failed by what looks like a fault of sb3_ppo_variants"] if faults else []
+    claim = "Every algorithm of the study ran on every environment"
+    return Answer(not missing, claim, "; ".join(missing) or "Each has finished test runs on each of them")
+
+
 def _every_run_counts(ranking: Mapping[str, Any]) -> Answer:
     wanted = ranking["protocol"]["budget"]["test_seeds"]
-    samples = [runs for line in ranking["ranking"] for runs in line["scores"].values()]
-    failed = sum(line["failed_test_runs"] for line in ranking["ranking"])
+    tested = [*ranking["ranking"], *ranking["unranked"]]
+    samples = [runs for line in tested for runs in line["scores"].values()]
+    failed = sum(line["failed_test_runs"] for line in tested)
     holds = all(len(runs) == wanted for runs in samples)
-    evidence = f"{sum(map(len, samples))} test runs, {failed} of them failed; a failed run counts with the floor"
+    evidence = f"{sum(map(len, samples))} test runs, {failed} of them failed; {FAILED_RUNS}"
     return Answer(holds, "Every run is reported", evidence)
 
 

@@ -25,7 +25,7 @@ from .trials import MANY_TRIALS, TunedPair, read_trials
 MOST_POINTS = 300
 """Trials in a slice; of more, every second, third, ... is shown, and the chosen one."""
 
-_CONTENT = ("verdict", "warnings", "equal_seconds", "failures", "one_for_all", "protocol")
+_CONTENT = ("verdict", "warnings", "not_run", "environments", "equal_seconds", "failures", "one_for_all", "protocol")
 
 
 def write_report(folder: Path) -> Path:
@@ -37,15 +37,9 @@ def write_report(folder: Path) -> Path:
     :raises OSError: the file system refused; an earlier report is then still there
     """
     ranking = read_ranking(folder)
-    missing = ""
-    trials: dict[tuple[str, str], TunedPair] = {}
-    try:
-        trials = read_trials(folder, ranking["protocol"], _pairs(ranking))
-    except OSError as error:  # the ranking does not need the trials, and they can be written again
-        missing = str(error)
     path = folder / "report.html"
     try:
-        page = render(ranking, trials, missing)
+        page = render(ranking, *_trials(folder, ranking))
     except KeyError as error:
         raise ValueError(
             f"{folder / 'ranking.json'} lacks {error}: run ppo-variants rank again, it is written anew"
@@ -54,9 +48,17 @@ def write_report(folder: Path) -> Path:
     return path
 
 
+def _trials(folder: Path, ranking: RankingJson) -> tuple[dict[tuple[str, str], TunedPair], str]:
+    """The trials, and why there are none: the ranking does not need them, and they can be written again."""
+    try:
+        return read_trials(folder, ranking["protocol"], _pairs(ranking)), ""
+    except OSError as error:
+        return {}, str(error)
+
+
 def _pairs(ranking: RankingJson) -> list[tuple[str, str]]:
     """Every (algorithm, environment) in the study's order."""
-    env_ids = ranking["ranking"][0]["scores"]  # the protocol has them in the order of the alphabet
+    env_ids = ranking["curves"]  # the protocol has them in the order of the alphabet
     return [(algorithm, env_id) for algorithm in ranking["protocol"]["algorithms"] for env_id in env_ids]
 
 
@@ -68,6 +70,7 @@ def render(ranking: RankingJson, trials: Mapping[tuple[str, str], TunedPair], mi
     :param missing: why there are no trials; empty when there are
     """
     lines, protocol = ranking["ranking"], ranking["protocol"]
+    everybody = [*lines, *ranking["unranked"]]
     env_ids = list(dict.fromkeys(env_id for _, env_id in _pairs(ranking)))
     styles = looks(protocol["algorithms"])  # in the study's order: a colour does not depend on who won
     places = [(str(index), env_id) for index, env_id in enumerate(env_ids)]
@@ -85,6 +88,7 @@ def render(ranking: RankingJson, trials: Mapping[tuple[str, str], TunedPair], mi
     return environment.get_template("report.html.j2").render(
         **{name: ranking[name] for name in _CONTENT},
         lines=lines,
+        everybody=everybody,
         looks=styles,
         figures=drawn,
         places=places,
@@ -95,7 +99,7 @@ def render(ranking: RankingJson, trials: Mapping[tuple[str, str], TunedPair], mi
         unexplained=_unexplained(trials),
         rough=_rough(trials, places),
         many_trials=MANY_TRIALS,
-        slices=_slices(lines, trials, styles),
+        slices=_slices(everybody, trials, styles),
         most_points=MOST_POINTS,
         missing=missing,
         checklist=checklist(ranking),
@@ -120,7 +124,7 @@ def _origins(ranking: RankingJson) -> dict[str, dict[str, str]]:
             )
             for env_id, best in line["best"].items()
         }
-        for line in ranking["ranking"]
+        for line in [*ranking["ranking"], *ranking["unranked"]]
     }
 
 
@@ -131,13 +135,15 @@ def _part(name: str) -> str:
 def _figures(ranking: RankingJson, styles: Mapping[str, Look], places: Sequence[tuple[str, str]]) -> dict[str, Figure]:
     """All figures that come from the ranking, by the id of their place."""
     lines = ranking["ranking"]
-    drawn: dict[str, Figure | None] = {
-        "ranking": figures.ranking_figure(lines, styles),
-        "improvement-trpo": figures.improvement_figure(lines, "trpo", styles),
-        "improvement-ppo": figures.improvement_figure(lines, "ppo", styles),
-        "profiles": figures.profile_figure(ranking["performance_profiles"], styles),
-        "ranks": figures.rank_figure(lines),
-    }
+    drawn: dict[str, Figure | None] = {}
+    if lines:
+        drawn = {
+            "ranking": figures.ranking_figure(lines, styles),
+            "improvement-trpo": figures.improvement_figure(lines, "trpo", styles),
+            "improvement-ppo": figures.improvement_figure(lines, "ppo", styles),
+            "profiles": figures.profile_figure(ranking["performance_profiles"], styles),
+            "ranks": figures.rank_figure(lines),
+        }
     scales = ranking["protocol"]["normalisation"]["scales"]
     for place, env_id in places:
         drawn[f"curve-{place}"] = figures.curve_figure(ranking["curves"][env_id], scales[env_id], styles)

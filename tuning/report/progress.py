@@ -22,11 +22,13 @@ class Progress:
 
     :param decisions: of the study
     :param console: where to show it
+    :param log: where the tracebacks of failed runs are
     :param quiet: show only lines that :meth:`note` is given
     """
 
-    def __init__(self, decisions: Decisions, console: Console, *, quiet: bool = False):
+    def __init__(self, decisions: Decisions, console: Console, log: str, *, quiet: bool = False):
         self.console = console
+        self._log = log
         self._quiet = quiet
         self._decisions = decisions
         self.trials_total = len(decisions.tracks) * decisions.study.budget.trials
@@ -53,10 +55,14 @@ class Progress:
         if best is None:
             return
         outcome = f"scores {trial.value:.3f}" if trial.value is not None else f"is pruned at {trial.reports[-1]:.3f}"
-        self._plain(
-            f"{track.pair.algorithm} on {track.pair.env_id}: trial {trial.number} {outcome} "
-            f"(best so far {best.value:.3f}, trial {best.number})"
+        if not trial.has_finished_run:
+            outcome = "has no score, all of its runs failed"
+        elif trial.failed:
+            outcome += f", {trial.failed_runs} of {len(trial.reports)} runs failed"
+        known = (
+            f"best so far {best.value:.3f}, trial {best.number}" if best.has_finished_run else "none has finished yet"
         )
+        self._plain(f"{track.pair.algorithm} on {track.pair.env_id}: trial {trial.number} {outcome} ({known})")
 
     def run_finished(self, request: Request, result: CellResult, *, ran: bool) -> None:
         """Count a run."""
@@ -66,7 +72,9 @@ class Progress:
         if result.status == "failed":
             self._failed[pair.algorithm] = self._failed.get(pair.algorithm, 0) + 1
             if ran:
-                self.note(f"{pair.algorithm} on {pair.env_id}, seed {request.cell.seed}: failed: {result.reason}")
+                by = " by what looks like a fault of sb3_ppo_variants" if result.is_fault else ""
+                run = f"{pair.algorithm} on {pair.env_id}, seed {request.cell.seed}"
+                self.note(f"{run}: failed{by}: {result.reason}; see {self._log}")
         elif request.stage != "tuning":
             score = pair.normalised(result)
             self._plain(f"{pair.algorithm} on {pair.env_id}: {request.stage} run scores {score:.3f}")
@@ -97,7 +105,8 @@ class Progress:
             own = [track for track in self._decisions.tracks if track.pair.algorithm == algorithm]
             tunings = [track.tuning for track in own]
             tests = sum(result is not None for track in own for result in track.test_results)
-            best = [tuning.best.value for tuning in tunings if tuning.best and tuning.best.value is not None]
+            leaders = [tuning.best for tuning in tunings if tuning.best and tuning.best.has_finished_run]
+            best = [leader.value for leader in leaders if leader.value is not None]
             table.add_row(
                 algorithm,
                 f"{sum(tuning.settled for tuning in tunings)}/{len(own) * study.budget.trials}",

@@ -19,7 +19,7 @@ def show(ranking: Ranking, console: Console) -> None:
     for line in ranking.lines:
         # A value above its interval: seven columns then fit a terminal of 80.
         table.add_row(*(cell.replace(" [", "\n[") for cell in table_row(line)))
-    console.print(table)
-    console.print(ranking.verdict, highlight=False)
-    for warning in ranking.warnings:
-        console.print(warning, highlight=False)
+    if ranking.lines:
+        console.print(table)
+    for text in (ranking.verdict, *ranking.warnings):
+        console.print(text, highlight=False, markup=False)

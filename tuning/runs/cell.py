@@ -30,12 +30,15 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
+from sb3_ppo_variants.engines.baseline_rollouts import with_array_rollouts
 from sb3_ppo_variants.entries.entry import Entry
 from sb3_ppo_variants.evaluation import evaluate_policy
 from sb3_ppo_variants.registry import get_algorithm
 from sb3_ppo_variants.resume import ResumableCheckpoint, has_checkpoint, resumable
 
-CELL_SCHEMA = 2
+from .faults import describe, is_ours
+
+CELL_SCHEMA = 3
 """Raised whenever the same cell would give another result: old files are then not taken for new ones."""
 
 _PACKAGES = ("sb3-ppo-variants", "stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy", "optuna", "scipy")
@@ -113,22 +116,26 @@ class CellResult(_Record):
     """What a run gave.
 
     :param status: "ok", or "failed" with a reason
-    :param reason: why it failed, one line; empty when it did not
+    :param reason: why it failed, one line with file and line; empty when it did not
+    :param is_fault: whether it failed by what looks like a fault of this package, which is no outcome of the algorithm
     :param score: mean raw return of the final evaluation; None when it failed
     :param returns: raw return of each final evaluation episode
     :param curve: learning curve; its last point is the final score
     :param steps: training steps taken, at most the cell's
     :param seconds: wall-clock time of training, evaluation not counted
+    :param rollouts: what collected them: "compiled", "numpy" or "torch"; empty when it failed
     :param versions: package name -> version in the process that ran it
     """
 
     status: Literal["ok", "failed"]
     reason: str = ""
+    is_fault: bool = False
     score: FiniteFloat | None = None
     returns: tuple[FiniteFloat, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
     steps: int = 0
     seconds: FiniteFloat = 0.0
+    rollouts: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
 
 
@@ -165,13 +172,20 @@ def require_same_versions(cell: Cell, result: CellResult) -> None:
         )
 
 
-def failed_result(reason: str, *, seconds: float = 0.0) -> CellResult:
+def failed_result(reason: str, *, is_fault: bool = False, seconds: float = 0.0) -> CellResult:
     """The record of a run that gave no score.
 
     :param reason: one line for the user
+    :param is_fault: whether this package seems to be at fault
     :param seconds: time spent on it
     """
-    return CellResult(status="failed", reason=" ".join(reason.split()), seconds=seconds, versions=package_versions())
+    return CellResult(
+        status="failed",
+        reason=" ".join(reason.split()),
+        is_fault=is_fault,
+        seconds=seconds,
+        versions=package_versions(),
+    )
 
 
 def run_cell(cell: Cell, *, checkpoints: Path | None = None) -> CellResult:
@@ -193,12 +207,16 @@ def run_cell(cell: Cell, *, checkpoints: Path | None = None) -> CellResult:
         shutil.rmtree(folder, ignore_errors=True)
         return result
     except Exception as error:
-        traceback.print_exc(file=sys.stderr)
-        return failed_result(f"{type(error).__name__}: {error}", seconds=time.perf_counter() - started)
+        # In one piece: workers share a log
+        title = f"{cell.algorithm} on {cell.environment}, seed {cell.seed}, cell {cell.key}:"
+        print(f"{title}\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        return failed_result(describe(error), is_fault=is_ours(error), seconds=time.perf_counter() - started)
 
 
 def _train_and_evaluate(cell: Cell, checkpoints: Path) -> CellResult:
-    algorithm: Any = get_algorithm(cell.algorithm).cls
+    registered = get_algorithm(cell.algorithm)
+    # A baseline keeps its own update
+    algorithm: Any = with_array_rollouts(registered.cls) if registered.is_baseline else registered.cls
     if cell.checkpoint_every is not None:
         algorithm = resumable(algorithm)
     entry = Entry(algorithm, cell.environment, cell.entry, name=cell.algorithm)
@@ -225,6 +243,7 @@ def _train_and_evaluate(cell: Cell, checkpoints: Path) -> CellResult:
         curve=tuple(curve.points),
         steps=steps,
         seconds=curve.points[-1].seconds,
+        rollouts=getattr(model, "engine_in_use", "torch"),
         versions=package_versions(),
     )
 

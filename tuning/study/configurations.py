@@ -140,7 +140,7 @@ def chosen_algorithms(names: Iterable[str], configurations: Mapping[str, Configu
     """
     names = list(names)
     if names == [_ALL]:
-        names = [*algorithms(), *(name for name in configurations if name not in algorithms())]
+        names = [*algorithms(), *(name for name in configurations if name not in (*algorithms(), _ALL))]
     for name in names:
         near = get_close_matches(name, configurations, n=3)
         if near and name not in configurations and not _is_registered(name):

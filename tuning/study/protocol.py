@@ -13,7 +13,7 @@ from ..runs.cell import CELL_SCHEMA, canonical_json, package_versions
 from ..runs.files import write_atomically
 from .configurations import is_own
 from .extension import differences, growth, reduced, short, without_history
-from .rules import CANDIDATES, CONFIDENCE, N_PRUNING_STARTUP_TRIALS, N_STARTUP_TRIALS, RESAMPLES
+from .rules import CANDIDATES, CONFIDENCE, FAILED_RUNS, N_PRUNING_STARTUP_TRIALS, N_STARTUP_TRIALS, RESAMPLES
 from .scales import FLOOR, TABLE_VERSION
 from .seeds import SeedSets, seed_sets
 from .study_file import Study
@@ -44,6 +44,8 @@ def protocol_of(name: str, study: Study) -> dict[str, Any]:
         "candidates": CANDIDATES,
         "chosen_by": "mean over the validation seeds",
         "actions_in_evaluation": "deterministic",
+        "failed_runs": FAILED_RUNS,
+        "baselines": "updates of SB3 and sb3-contrib; rollouts of the variants' engine where it knows the policy",
         "normalisation": {
             "version": TABLE_VERSION,
             "floor": FLOOR,

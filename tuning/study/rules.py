@@ -14,3 +14,10 @@ CONFIDENCE = 0.95
 
 RESAMPLES = 10_000
 """Of a bootstrap, and permutations of a test."""
+
+FAILED_RUNS = (
+    "a failed run counts with the floor beside others that finished; an algorithm of which no test run on an "
+    "environment finished, or of which this package broke one, is not ranked; an environment on which no algorithm has "
+    "a score counts for none"
+)
+"""What becomes of runs that fail."""

@@ -1,6 +1,7 @@
 """Study files: what is tuned and ranked, on which environments, with which budget."""
 
 import difflib
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -23,8 +24,10 @@ from typing_extensions import Unpack
 from sb3_ppo_variants.entries.entry import Entry
 from sb3_ppo_variants.tuning_space import TuningSpace
 
+from ..runs.faults import describe
 from .configurations import Configuration, check_plain, chosen_algorithms, read_algorithms, written_algorithms
 from .scales import Scale, scale_of
+from .unique_keys import load_unique
 
 
 class _Section(BaseModel):
@@ -195,9 +198,11 @@ def load_study(name_or_path: str, **choices: Unpack[StudyChoices]) -> Study:
     """
     text = _read(name_or_path)
     try:
-        content = yaml.safe_load(text)
+        content = load_unique(text)
     except yaml.YAMLError as error:
         raise ValueError(f"study {name_or_path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise ValueError(f"study {name_or_path}: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"study {name_or_path}: expected keys and values, got {type(content).__name__}")
     try:
@@ -226,8 +231,7 @@ def _changed(study: Study, choices: StudyChoices) -> Study:
     instead = {name: choices.get(name) for name in ("seed", "sampler", "pruner")}
     content |= {name: value for name, value in instead.items() if value is not None}
     names = choices.get("algorithms")
-    if names is not None:
-        content["algorithms"] = chosen_algorithms(names, study.algorithms)
+    content["algorithms"] = chosen_algorithms(study.algorithms if names is None else names, study.algorithms)
     environments = choices.get("environments")
     if environments is not None:
         unknown = [env_id for env_id in environments if env_id not in study.environments]
@@ -259,14 +263,15 @@ def _check_environment(env_id: str, env_kwargs: dict[str, Any]) -> None:
         gymnasium.make(env_id, **env_kwargs).close()
     except gymnasium.error.DependencyNotInstalled as error:
         raise ValueError(f'{env_id}: {error}; pip install "sb3-ppo-variants[box2d,mujoco]"') from error
-    except TypeError as error:
-        if not env_kwargs:
-            raise
-        raise ValueError(f"{env_id} cannot be made with env_kwargs {env_kwargs}: {error}") from error
-    except (gymnasium.error.Error, ImportError) as error:
-        near = difflib.get_close_matches(env_id, gymnasium.registry, n=3)
+    except Exception as error:  # an environment's constructor may raise anything
+        if isinstance(error, TypeError) and env_kwargs:
+            raise ValueError(f"{env_id} cannot be made with env_kwargs {env_kwargs}: {error}") from error
+        name = env_id.rpartition(":")[2]
+        near = [other for other in difflib.get_close_matches(name, gymnasium.registry, n=4) if other != name][:3]
         hint = f" (near: {', '.join(near)})" if near else ""
-        raise ValueError(f"environment {env_id} cannot be made: {' '.join(str(error).split())}{hint}") from error
+        known = isinstance(error, gymnasium.error.Error | ImportError)
+        reason = " ".join(str(error).split()) if known else describe(error)
+        raise ValueError(f"environment {env_id} cannot be made: {reason}{hint}") from error
 
 
 def _one_line(error: ValidationError) -> str:
@@ -281,4 +286,17 @@ def _describe(problem: Any) -> str:
         return f"{where}: {problem['ctx']['error']}"
     if problem["type"] == "missing":
         return f"{where} is missing"
-    return f"{where}: {problem['msg']} (got {problem['input']!r})"
+    return f"{where}: {problem['msg']} (got {problem['input']!r}{_number_meant(problem['input'])})"
+
+
+def _number_meant(value: Any) -> str:
+    """Say how to write a number that YAML reads as text or as a fraction: ``1e5`` is a text, ``1.0e5`` a float."""
+    try:
+        number = float(value) if isinstance(value, str | float) else math.nan
+    except ValueError:
+        return ""
+    if not math.isfinite(number):
+        return ""
+    kind = "text" if isinstance(value, str) else "a fraction"
+    meant = int(number) if number.is_integer() else number
+    return f", which YAML reads as {kind}: write {meant}" if isinstance(value, str) or number.is_integer() else ""

@@ -93,6 +93,11 @@ class Kernels(ABC):
         self.actor_group.bind(self.policy.optimizer)
         self.critic_group.bind(self._critic_optimizer or self.policy.optimizer)
 
+    def read_parameters(self) -> None:
+        """Copy the torch policy's parameters of now; those of a policy that shares no memory, in place of ``bind``."""
+        self.actor_group.read()
+        self.critic_group.read()
+
     def publish(self) -> None:
         """Leave torch's optimizer as if it had made the steps itself; called at the end of an update."""
         self.actor_group.publish_steps(self.policy.optimizer)

@@ -70,6 +70,11 @@ class ParameterGroup:
             for key, buffer in (("exp_avg", self.first_moments), ("exp_avg_sq", self.second_moments)):
                 self._bind_moment(state, key, self._view(buffer, parameter))
 
+    def read(self) -> None:
+        """Copy the torch parameters' values of now into the buffer, and leave where they lie as it is."""
+        for parameter in self.parameters:
+            self.value(parameter)[...] = parameter.detach().numpy()
+
     def publish_steps(self, optimizer: th.optim.Optimizer) -> None:
         """Write the number of steps where torch's Adam keeps it."""
         for parameter in self.parameters:
