@@ -107,7 +107,9 @@ def _algorithm_table(algorithms: "list[Algorithm]") -> "Table":
 
 @app.command()
 def rank(
-    study: Annotated[str, typer.Argument(help="A shipped study (quick, classic, mujoco), or the path of a YAML file.")],
+    study: Annotated[
+        str, typer.Argument(help="A shipped study (quick, classic, mujoco, critic), or the path of a YAML file.")
+    ],
     *,
     out: Annotated[Path | None, typer.Option(help="Folder of the results.", show_default="runs/STUDY")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.", show_default="number of CPUs")] = None,
@@ -175,6 +177,23 @@ def report(folder: _StudyFolder) -> None:
         from sb3_ppo_variants.tuning.report.page import write_report
 
         typer.echo(write_report(folder))
+
+
+@app.command()
+def compare(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR DIR...", help="Folders of finished studies.", show_default=False)
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder of the merged results.")] = Path("runs/compared"),
+) -> None:
+    """Merge studies whose protocols agree into one ranking, with the files that rank writes; nothing is run."""
+    with _tuning_extra("compare"):
+        from sb3_ppo_variants.tuning.compare import compare as merge
+
+        ranking = merge(folders, out=out)
+    if not ranking.lines:
+        raise typer.Exit(code=3)
 
 
 @app.command()

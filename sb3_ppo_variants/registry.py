@@ -18,7 +18,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from sb3_ppo_variants import families
 from sb3_ppo_variants.entries.constructors import constructor_parameters, explicit_parameters
 from sb3_ppo_variants.plugins import Plugin, find_plugins
-from sb3_ppo_variants.search_space import Choice, FloatRange, IntRange, SearchSpace
+from sb3_ppo_variants.search_space import CRITIC_PASSES, Choice, FloatRange, IntRange, SearchSpace
 from sb3_ppo_variants.training.update_loop import UpdateLoop
 from sb3_ppo_variants.variants.adaptive_clip_ppo import AdaptiveClipPPO
 from sb3_ppo_variants.variants.adaptive_lr_ppo import AdaptiveLRPPO
@@ -152,7 +152,7 @@ _TRPO_SEARCH_SPACE: SearchSpace = {
     "target_kl": FloatRange(0.001, 0.1, log=True),
     "cg_damping": FloatRange(0.001, 0.2, log=True),
     "cg_max_steps": IntRange(5, 30),
-    "n_critic_updates": IntRange(5, 30),
+    "n_critic_updates": CRITIC_PASSES,
     "line_search_shrinking_factor": FloatRange(0.6, 0.9),
 }
 

@@ -70,6 +70,9 @@ class Choice:
 Parameter = FloatRange | IntRange | Choice
 SearchSpace = Mapping[str, Parameter]
 
+CRITIC_PASSES = IntRange(5, 30)
+"""Passes over a rollout of a critic that is trained on its own; in rl_zoo3's range for TRPO."""
+
 
 def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:
     """Sample every parameter of ``space``.

@@ -61,8 +61,7 @@ def rank(
     _say(_notes(study, left_out, choices, dask), console)
     limits = {"time_limit": study.budget.time_limit, "memory_limit": study.budget.memory_limit}
     with open_executor(workers, dask, log=log, **limits) as executor, FolderLock(folder):
-        protocol = protocol_of(name, study)
-        pin_protocol(folder, protocol)
+        protocol = pin_protocol(folder, protocol_of(name, study))
         url = storage or f"sqlite:///{(folder / 'study.db').resolve()}"
         with storage_errors(url):
             decisions = Decisions.of(study, f"{name}-{protocol_digest(protocol)}", url)

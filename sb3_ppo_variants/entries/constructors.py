@@ -1,6 +1,7 @@
 """What constructors accept."""
 
 import inspect
+from functools import cache
 
 
 def constructor_parameters(cls: type) -> dict[str, inspect.Parameter]:
@@ -9,6 +10,11 @@ def constructor_parameters(cls: type) -> dict[str, inspect.Parameter]:
     :param cls: an algorithm class
     :return: name -> parameter, the nearest class first
     """
+    return dict(_constructor_parameters(cls))
+
+
+@cache  # Studies ask for each trial, and inspecting takes a millisecond
+def _constructor_parameters(cls: type) -> dict[str, inspect.Parameter]:
     parameters: dict[str, inspect.Parameter] = {}
     for ancestor in cls.__mro__:
         if "__init__" not in vars(ancestor):

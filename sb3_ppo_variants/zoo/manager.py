@@ -262,7 +262,7 @@ class ExperimentManager(ZooExperimentManager):
         is_new_file = self.storage and self.storage.endswith(".log") and not Path(self.storage).exists()
         if self.algo not in tuned() or not self.storage or not self.study_name or is_new_file:
             return
-        names = tuning_space(self.algo, self._entry).parameters.keys()
+        names = tuning_space(self.algo, self._entry | _dictionaries(self._hyperparams)).parameters.keys()
         try:
             trials = _trials(self.storage, self.study_name)
         except KeyError:  # it is a new study

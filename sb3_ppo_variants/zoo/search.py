@@ -11,13 +11,13 @@ from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.entries.schedules import resolve_schedules
 from sb3_ppo_variants.registry import get_algorithm
 from sb3_ppo_variants.search_space import Trial, suggest
-from sb3_ppo_variants.tuning_space import TuningSpace
+from sb3_ppo_variants.tuning_space import JOINT_CRITIC, TuningSpace
 from sb3_ppo_variants.zoo.algorithms import tuned
 
 Sampler = Callable[[Trial, int, int, dict[str, Any]], dict[str, Any]]
 
 # What tuning keeps of the user's entry: the rest is sampled or untouched
-_KEPT = ("n_envs", "normalize", "policy_kwargs")
+_KEPT = ("policy", "n_envs", "normalize", "policy_kwargs", *JOINT_CRITIC)
 # Rollouts are at most a quarter of a run: from here on nothing of the space is cut off
 _UNLIMITED_STEPS = 2**16
 
@@ -54,7 +54,8 @@ def constructor_arguments(cls: type, entry: Mapping[str, Any]) -> dict[str, Any]
     :param cls: the algorithm class
     :param entry: what :meth:`TuningSpace.entry` returns
     """
-    arguments = {key: value for key, value in entry.items() if key not in ENVIRONMENT_KEYS}
+    # rl_zoo3 has resolved the policy
+    arguments = {key: value for key, value in entry.items() if key not in (*ENVIRONMENT_KEYS, "policy")}
     arguments = resolve_schedules(cls, arguments, f"the sampled entry for {cls.__name__}")
     return arguments | {"policy_kwargs": resolve_policy_kwargs(arguments["policy_kwargs"])}
 

@@ -11,7 +11,7 @@ from sb3_ppo_variants.tuning.ranking.make_ranking import make_ranking
 from sb3_ppo_variants.tuning.ranking.result_files import write_results
 from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, CurvePoint, failed_result, package_versions
 from sb3_ppo_variants.tuning.runs.store import CellStore
-from sb3_ppo_variants.tuning.study.protocol import protocol_digest, protocol_of, study_seeds
+from sb3_ppo_variants.tuning.study.protocol import pin_protocol, protocol_digest, protocol_of, study_seeds
 from sb3_ppo_variants.tuning.study.scales import scale_of
 from sb3_ppo_variants.tuning.study.study_file import Study
 from tuning_helpers import Recorder, Threads
@@ -25,18 +25,20 @@ def finished(
     folder: Path,
     *,
     name: str = "made_up",
-    algorithms: tuple[str, ...] = ALGORITHMS,
+    algorithms: tuple[str | dict[str, Any], ...] = ALGORITHMS,
     environments: dict[str, int] | None = None,
     failing: tuple[str, str] | None = None,
+    order: tuple[str, ...] = (),
     **budget: int,
 ) -> dict[str, Any]:
     """Run a study over made-up runs; what ``ranking.json`` holds.
 
     :param folder: for the results
     :param name: of the study
-    :param algorithms: the earlier, the better
+    :param algorithms: the earlier, the better; as in a study file
     :param environments: and steps
     :param failing: algorithm and environment of which the first test run fails
+    :param order: of the algorithms' ids from good to bad, where that is not the study's
     :param budget: what differs from a tiny one
     """
     steps = environments or ENVIRONMENTS
@@ -49,14 +51,15 @@ def finished(
         }
     )
     folder.mkdir(parents=True, exist_ok=True)
-    protocol = protocol_of(name, study)
+    protocol = pin_protocol(folder, protocol_of(name, study))
     decisions = Decisions.of(study, f"{name}-{protocol_digest(protocol)}", f"sqlite:///{folder / 'study.db'}")
+    ids = order or [configuration.algorithm for configuration in study.algorithms.values()]
     first_test_seed = study_seeds(study).test[0].training
     store = CellStore(folder / "cells", lambda line: None)
 
     def run(cell: Cell) -> CellResult:
         fails = (cell.algorithm, cell.environment) == failing and cell.seed == first_test_seed
-        return failed_result(REASON) if fails else made_up(cell, algorithms.index(cell.algorithm))
+        return failed_result(REASON) if fails else made_up(cell, ids.index(cell.algorithm))
 
     Coordinator(decisions, store, Threads(slots=8), Recorder(), run=run).run()
     write_results(folder, make_ranking(decisions, protocol, study.seed), decisions.tracks)

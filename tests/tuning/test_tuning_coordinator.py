@@ -25,14 +25,14 @@ from sb3_ppo_variants.tuning.runs.executor import MemoryLimitError, WorkerDiedEr
 from sb3_ppo_variants.tuning.runs.store import CellStore
 from sb3_ppo_variants.tuning.study.scales import FLOOR
 from sb3_ppo_variants.tuning.study.study_file import EnvironmentBudget, Study
-from tuning_helpers import Killed, Recorder, Threads, coordinate, finished, result_of, study
+from tuning_helpers import PPO_ALONE, Killed, Recorder, Threads, coordinate, finished, result_of, study
 
 from sb3_ppo_variants.tuning_space import TuningSpace
 
 # Two environments, so that there is one configuration for both, and enough trials to prune some
 STUDY = study(trials=7).model_copy(
     update={
-        "algorithms": ["ppo"],
+        "algorithms": PPO_ALONE,
         "environments": {name: EnvironmentBudget(steps=20_000) for name in ("CartPole-v1", "Acrobot-v1")},
     }
 )
@@ -121,7 +121,7 @@ def test_kills_at_any_moment_do_not_matter(undisturbed, tmp_path_factory, kills,
 
 
 def test_gaussian_processes_propose_in_a_resumed_study_what_they_do_in_an_undisturbed_one(tmp_path: Path) -> None:
-    of = study(trials=4, tuning_seeds=1).model_copy(update={"algorithms": ["ppo"], "sampler": "gp"})
+    of = study(trials=4, tuning_seeds=1).model_copy(update={"algorithms": PPO_ALONE, "sampler": "gp"})
     whole, killed, other = (tmp_path / name for name in ("whole", "killed", "other"))
     for folder in (whole, killed, other):
         folder.mkdir()

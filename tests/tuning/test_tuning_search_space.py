@@ -8,12 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sb3_ppo_variants.tuning.decisions.proposals import Proposal, distributions, propose
 
+from sb3_ppo_variants import SPO
 from sb3_ppo_variants.experiment import Experiment, registered_entry
 from sb3_ppo_variants.registry import ALGORITHMS
 from sb3_ppo_variants.search_space import FloatRange, IntRange
 from sb3_ppo_variants.tuning_space import SHARED, TuningSpace
 
 PAIRS = [(algorithm, env_id) for algorithm in ALGORITHMS for env_id in ("CartPole-v1", "Pendulum-v1", "LunarLander-v3")]
+
+
+CRITIC = ("own_critic", "critic_epochs", "critic_learning_rate")
 
 
 def sample(space: TuningSpace, seed: int) -> dict[str, object]:
@@ -48,7 +52,9 @@ def test_shared_ranges_are_the_same_for_every_algorithm(algorithm: str) -> None:
     parameters = TuningSpace.of(algorithm, "CartPole-v1", 10**6).parameters
     shared = {name: parameter for name, parameter in parameters.items() if name in SHARED}
     missing = set(SHARED) - set(shared)
-    left_out = {"trpo": {"n_epochs", "ent_coef"}, "adaptive_lr_ppo": {"learning_rate_schedule"}}
+    left_out = {
+        "ppo": {*CRITIC}, "trpo": {"n_epochs", "ent_coef", *CRITIC}, "adaptive_lr_ppo": {"learning_rate_schedule"},
+    }  # fmt: skip
     assert missing == left_out.get(algorithm, set())
     assert shared == {name: SHARED[name] for name in shared}
     own = ALGORITHMS[algorithm].own_search_space
@@ -85,6 +91,63 @@ def test_an_entry_leads_back_to_its_point(seed: int) -> None:
     point["log2_batch_size"] = min(point["log2_batch_size"], point["log2_rollout_size"])
     again = TuningSpace(space.algorithm, space.entry(point), 10**6).default_params
     assert again == pytest.approx(point)
+
+
+def test_nobody_may_train_a_critic_in_a_range_that_another_lacks() -> None:
+    trpo = TuningSpace.of("trpo", "CartPole-v1", 10**6).parameters
+    assert SHARED["critic_epochs"] == trpo["n_critic_updates"]
+    assert SHARED["critic_learning_rate"] == trpo["learning_rate"]
+
+
+def test_a_critic_is_joint_or_has_passes_and_a_rate_of_its_own() -> None:
+    space = TuningSpace.of("spo", "CartPole-v1", 10**6)
+    point = {**sample(space, 0), "critic_epochs": 9, "critic_learning_rate": 0.002}
+    joint = space.entry({**point, "own_critic": False})
+    assert not [key for key in joint if key.startswith("critic")], "an entry says nothing of what is SB3's"
+    own = space.entry({**point, "own_critic": True})
+    assert own == {**joint, "critic_epochs": 9, "critic_learning_rate": 0.002}
+    assert space.default_params["own_critic"] is False
+    again = TuningSpace(space.algorithm, own, 10**6).default_params
+    assert {name: again[name] for name in CRITIC} == {
+        "own_critic": True, "critic_epochs": 9, "critic_learning_rate": 0.002,
+    }  # fmt: skip
+
+
+def test_a_joint_critic_takes_back_what_a_registered_one_of_its_own_needed() -> None:
+    space = TuningSpace.of("spo", "CartPole-v1", 10**6)
+    registered = {**space.default, "critic_epochs": 9, "critic_first": True, "critic_gae_lambda": 1.0}
+    space = TuningSpace(space.algorithm, registered, 10**6)
+    entry = space.entry({**sample(space, 0), "own_critic": False})
+    assert (entry["critic_epochs"], entry["critic_first"], entry["critic_gae_lambda"]) == (None, False, None)
+    SPO("MlpPolicy", "CartPole-v1", **{key: value for key, value in entry.items() if key.startswith("critic")})
+
+
+@pytest.mark.parametrize(
+    ("fixed", "searched"),
+    [
+        ({"critic_epochs": 4}, ["critic_learning_rate"]),
+        ({"critic_epochs": None}, []),
+        ({"critic_epochs": 4, "critic_learning_rate": 0.1}, []),
+        ({"policy": "CnnPolicy"}, []),
+        ({"policy": "CnnPolicy", "policy_kwargs": {"share_features_extractor": False}}, [*CRITIC]),
+        ({"policy_kwargs": {"shared_lstm": True}}, []),
+        ({"policy_kwargs": {"features_extractor_class": object}}, []),
+    ],
+)
+def test_a_critic_is_searched_where_it_is_not_given_and_can_stand_apart(fixed: dict, searched: list[str]) -> None:
+    space = TuningSpace.of("spo", "CartPole-v1", 10**6)
+    space = TuningSpace(space.algorithm, {**space.default, **fixed}, 10**6, fixed)
+    assert [name for name in space.parameters if name in CRITIC] == searched
+
+
+def test_a_space_says_how_the_critic_is_trained() -> None:
+    def critic(algorithm: str, **fixed: object) -> str:
+        return TuningSpace.of(algorithm, "CartPole-v1", 10**6, fixed).critic
+
+    assert critic("spo") == "joint or own, tuned"
+    assert critic("spo", critic_epochs=None) == "joint"
+    assert critic("spo", critic_epochs=3) == critic("trpo") == "own"
+    assert critic("ppo") == "joint"
 
 
 def test_sampled_values_keep_what_the_registered_entry_says_besides() -> None:

@@ -33,8 +33,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "study.yml"
 
 
-def test_quick_classic_and_mujoco_are_shipped() -> None:
-    assert shipped_studies() == ["classic", "mujoco", "quick"]
+def test_quick_classic_mujoco_and_critic_are_shipped() -> None:
+    assert shipped_studies() == ["classic", "critic", "mujoco", "quick"]
     quick = load_study("quick")
     assert list(quick.environments) == ["CartPole-v1"]
     assert {"ppo", "trpo"} < set(quick.algorithms)
@@ -48,12 +48,27 @@ def test_quick_classic_and_mujoco_are_shipped() -> None:
     assert mujoco.budget.test_seeds >= 10
 
 
+def test_the_study_of_the_critic_compares_each_variant_with_itself() -> None:
+    study = load_study("critic")
+    assert (study.budget.trials, study.budget.test_seeds) == (0, 10)
+    for algorithm in ("clip_ppo", "kl_stop_ppo", "trust_region_ppo"):
+        joint, own, fresh = (
+            study.space(f"{algorithm}{name}", "Hopper-v5").default for name in ("", "_own_critic", "_own_critic_fresh")
+        )
+        critic = {"critic_epochs": 20, "critic_learning_rate": 0.001, "critic_batch_size": 128}
+        assert own == {**joint, **critic}
+        assert fresh == {**own, "recompute_advantages": "epoch"}
+    trpo = study.space("trpo", "Hopper-v5").default
+    assert (trpo["n_critic_updates"], trpo["learning_rate"], trpo["batch_size"]) == (20, 0.001, 128)
+    assert not study.algorithms["ppo"].hyperparameters
+
+
 @pytest.mark.parametrize("name", ["quick", "classic", "mujoco"])
 def test_shipped_studies_accept_every_registered_algorithm(name: str) -> None:
-    assert load_study(name, algorithms=["all"]).algorithms == list(ALGORITHMS)
+    assert list(load_study(name, algorithms=["all"]).algorithms) == list(ALGORITHMS)
 
 
-@pytest.mark.parametrize("name", ["quick", "classic", "mujoco"])
+@pytest.mark.parametrize("name", ["quick", "classic", "mujoco", "critic"])
 def test_the_cost_of_shipped_studies_is_known(name: str) -> None:
     assert set(load_study(name).environments) <= set(SPEEDS)
 
@@ -144,7 +159,7 @@ def test_a_study_cannot_run_code(path: Path) -> None:
 
 def test_an_unknown_name_lists_the_shipped_studies(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"study quik: no such file, and no shipped study of that name .classic, mujoco, quick"
+        ValueError, match=r"study quik: no such file, and no shipped study of that name .classic, critic, mujoco, quick"
     ):
         load_study("quik")
     with pytest.raises(ValueError, match="cannot be read"):
@@ -154,7 +169,7 @@ def test_an_unknown_name_lists_the_shipped_studies(tmp_path: Path) -> None:
 def test_the_command_may_choose_algorithms_environments_and_seed(path: Path) -> None:
     name = write(path, **{"environments__Acrobot-v1": {"steps": 8192}})
     study = load_study(name, algorithms=["trpo"], environments=["Acrobot-v1"], seed=5)
-    assert (study.algorithms, list(study.environments), study.seed) == (["trpo"], ["Acrobot-v1"], 5)
+    assert (list(study.algorithms), list(study.environments), study.seed) == (["trpo"], ["Acrobot-v1"], 5)
     study = load_study(name, sampler="gp", pruner="none", tune=False)
     assert (study.sampler, study.pruner, study.budget.trials) == ("gp", "none", 0)
     with pytest.raises(ValueError, match="sampler"):

@@ -18,7 +18,7 @@ from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, failed_result
 from sb3_ppo_variants.tuning.study.protocol import study_seeds
 from sb3_ppo_variants.tuning.study.scales import FLOOR, scale_of
 from sb3_ppo_variants.tuning.study.study_file import EnvironmentBudget, Study
-from tuning_helpers import Threads, coordinate, finished, study
+from tuning_helpers import PPO_ALONE, Threads, coordinate, finished, registered, study
 
 from sb3_ppo_variants.search_space import FloatRange
 
@@ -49,7 +49,7 @@ def run_by(of: Study, scores: Scores) -> Callable[[Cell], CellResult]:
 
 def tracked(folder: Path, scores: Scores, **budget: Any) -> Track:
     """The track of one algorithm after its study; one trial and one run at a time, so that their order is known."""
-    of = study(trials_in_flight=1, **budget).model_copy(update={"algorithms": ["ppo"], "sampler": "random"})
+    of = study(trials_in_flight=1, **budget).model_copy(update={"algorithms": PPO_ALONE, "sampler": "random"})
     return coordinate(folder, Threads(slots=1), run=run_by(of, scores), of=of).tracks[0]
 
 
@@ -96,7 +96,7 @@ def test_a_failed_run_is_a_failure_and_never_pruned(tmp_path: Path) -> None:
 
 
 def test_without_a_pruner_every_trial_meets_every_seed(tmp_path: Path) -> None:
-    of = study(trials_in_flight=1, trials=6).model_copy(update={"algorithms": ["ppo"], "pruner": "none"})
+    of = study(trials_in_flight=1, trials=6).model_copy(update={"algorithms": PPO_ALONE, "pruner": "none"})
     track = coordinate(tmp_path, Threads(slots=1), run=run_by(of, lambda trial, *run: 1.0 - trial / 10), of=of).tracks[
         0
     ]
@@ -105,7 +105,7 @@ def test_without_a_pruner_every_trial_meets_every_seed(tmp_path: Path) -> None:
 
 def test_a_trial_is_held_against_those_it_was_proposed_from_alone(tmp_path: Path) -> None:
     """With three in flight, the trial 5 knows the trials 0 to 2 only, whatever else has finished: it is not pruned."""
-    of = study(trials_in_flight=3, trials=6).model_copy(update={"algorithms": ["ppo"]})
+    of = study(trials_in_flight=3, trials=6).model_copy(update={"algorithms": PPO_ALONE})
     track = coordinate(tmp_path, Threads(slots=1), run=run_by(of, lambda trial, *run: 1.0 - trial / 10), of=of).tracks[
         0
     ]
@@ -149,8 +149,8 @@ def test_samplers_see_pruned_trials_as_pruned() -> None:
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_resumed_study_does_not_repeat_its_draws(tmp_path: Path, sampler: str) -> None:
-    of = study(trials=6).model_copy(update={"algorithms": ["ppo"], "sampler": sampler})
-    coordinate(tmp_path, of=study(trials=3).model_copy(update={"algorithms": ["ppo"], "sampler": sampler}))
+    of = study(trials=6).model_copy(update={"algorithms": PPO_ALONE, "sampler": sampler})
+    coordinate(tmp_path, of=study(trials=3).model_copy(update={"algorithms": PPO_ALONE, "sampler": sampler}))
     track = coordinate(tmp_path, of=of).tracks[0]
     assert len({str(trial.params) for trial in track.tuning.trials}) == 6
 
@@ -183,7 +183,7 @@ def test_a_pruned_trial_is_no_candidate(tmp_path: Path) -> None:
 
 def test_a_single_candidate_needs_no_validation(tmp_path: Path) -> None:
     executor = Threads(slots=1)
-    of = study(trials=1).model_copy(update={"algorithms": ["ppo"]})
+    of = study(trials=1).model_copy(update={"algorithms": PPO_ALONE})
     track = coordinate(tmp_path, executor, of=of).tracks[0]
     assert track.winner is track.tuning.trials[0]
     assert len(executor.keys) == track.planned_runs == 2 + 2
@@ -192,7 +192,7 @@ def test_a_single_candidate_needs_no_validation(tmp_path: Path) -> None:
 def two_environments(**changes: Any) -> Study:
     environments = {name: EnvironmentBudget(steps=20_000) for name in ("CartPole-v1", "Acrobot-v1")}
     return study(trials=2, tuning_seeds=1, test_seeds=2).model_copy(
-        update={"algorithms": ["ppo"], "environments": environments, "sampler": "random", **changes}
+        update={"algorithms": PPO_ALONE, "environments": environments, "sampler": "random", **changes}
     )
 
 
@@ -253,7 +253,7 @@ def test_with_one_environment_there_is_nothing_more_to_run(tmp_path: Path) -> No
 
 def test_every_algorithm_may_use_the_same_number_of_runs(tmp_path: Path) -> None:
     decisions = Decisions.of(
-        two_environments(algorithms=["ppo", "trpo", "espo"]), "test", f"sqlite:///{tmp_path / 'study.db'}"
+        two_environments(algorithms=registered("ppo", "trpo", "espo")), "test", f"sqlite:///{tmp_path / 'study.db'}"
     )
     planned = {
         track.pair.algorithm: (track.planned_runs, decisions.one_for_all[track.pair.algorithm].planned_runs)

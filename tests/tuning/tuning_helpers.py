@@ -13,6 +13,7 @@ from sb3_ppo_variants.tuning.decisions.track import Track
 from sb3_ppo_variants.tuning.ranking.ranking_json import TIME_FIELDS
 from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, CurvePoint, Evaluation, package_versions
 from sb3_ppo_variants.tuning.runs.store import CellStore
+from sb3_ppo_variants.tuning.study.configurations import Configuration
 from sb3_ppo_variants.tuning.study.study_file import Study
 
 # Seconds of work: 2 algorithms, 1 environment, 2 trials, 2 seeds, 1,024 steps: what one rollout of TRPO takes
@@ -23,6 +24,14 @@ environments:
 budget: {trials: 2, tuning_seeds: 2, validation_seeds: 1, test_seeds: 2, time_limit: 60}
 evaluation: {episodes: 2, checkpoints: 2}
 """
+
+
+def registered(*ids: str) -> dict[str, Configuration]:
+    """``algorithms`` of a study that gives them no values."""
+    return {name: Configuration(algorithm=name) for name in ids}
+
+
+PPO_ALONE = registered("ppo")
 
 
 def make_cell(**changes: Any) -> Cell:

@@ -105,8 +105,9 @@ class OneForAll:
 
     def _begin_validation(self) -> list[Request]:
         first = self.tracks[0].pair
-        default = registered_entry(first.algorithm, "default")
-        points = {"registered default": TuningSpace(first.space.algorithm, default, first.steps).default_params}
+        fixed = first.study.algorithms[first.algorithm].hyperparameters
+        default = registered_entry(first.space.algorithm.id, "default") | fixed
+        points = {"registered default": TuningSpace(first.space.algorithm, default, first.steps, fixed).default_params}
         for track in self.tracks:
             if track.winner is not None and track.winner.params not in points.values():
                 points[f"winner on {track.pair.env_id}"] = track.winner.params

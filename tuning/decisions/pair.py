@@ -16,7 +16,7 @@ from .trial import Run
 class Pair:
     """What all runs of one (algorithm, environment) have in common.
 
-    :param algorithm: algorithm id
+    :param algorithm: what the study calls it: its id, or the name of a configuration
     :param env_id: environment id
     :param study: budgets, sampler, pruner and seed
     :param seeds: run seeds of the whole study
@@ -55,7 +55,7 @@ class Pair:
     def _cell(self, entry: dict[str, Any], seed: RunSeed, checkpoints: int) -> Cell:
         evaluation = Evaluation(seed=seed.evaluation, episodes=self.study.evaluation.episodes, checkpoints=checkpoints)
         return Cell(
-            algorithm=self.algorithm,
+            algorithm=self.space.algorithm.id,
             environment=self.env_id,
             entry=entry,
             seed=seed.training,

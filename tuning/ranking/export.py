@@ -14,10 +14,12 @@ from sb3_ppo_variants.experiment import Experiment
 from sb3_ppo_variants.registry import get_algorithm
 
 from ..runs.files import write_atomically
+from ..study.configurations import configuration_in
 from ..study.seeds import stream_seed
 from . import statistics
 from .entry_yaml import entry_yaml
 from .ranking_json import RankingJson, read_ranking
+from .wording import origin_text
 
 _PACKAGES = ("sb3-ppo-variants", "stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy")
 
@@ -70,26 +72,31 @@ class _Block:
 
 
 def _blocks(ranking: RankingJson, date: str, skipped: list[str]) -> dict[str, dict[str, _Block]]:
-    """File name -> environment -> entry."""
+    """File name -> environment -> entry; of the configurations of one algorithm, that of the best rank."""
     blocks: dict[str, dict[str, _Block]] = {}
-    owners: dict[str, str] = {}
+    owners: dict[str, tuple[str, str]] = {}
     for line in [*ranking["ranking"], *ranking["unranked"]]:
-        algorithm = line["algorithm"]
-        name = get_algorithm(algorithm).tuned_file
-        if owners.setdefault(name, algorithm) != algorithm:
-            raise ValueError(f"{algorithm} and {owners[name]} share the file {name}: rank them in two studies")
+        name = line["algorithm"]
+        algorithm = configuration_in(ranking["protocol"], name)["algorithm"]
+        file = get_algorithm(algorithm).tuned_file
+        owner, owned_by = owners.setdefault(file, (algorithm, name))
+        if owner != algorithm:
+            raise ValueError(f"{algorithm} and {owner} share the file {file}: rank them in two studies")
+        if owned_by != name:
+            skipped.append(f"{name}: {owned_by}, of the same algorithm, ranks before it")
+            continue
         for env_id, best in line["best"].items():
             runs = line["scores"][env_id]
             if any(run["is_fault"] for run in runs):
-                skipped.append(f"{algorithm} on {env_id}: not run, by what looks like a fault of sb3_ppo_variants")
+                skipped.append(f"{name} on {env_id}: not run, by what looks like a fault of sb3_ppo_variants")
                 continue
             if all(run["raw"] is None for run in runs):
-                skipped.append(f"{algorithm} on {env_id}: every test run failed ({runs[0]['reason']})")
+                skipped.append(f"{name} on {env_id}: every test run failed ({runs[0]['reason']})")
                 continue
             Experiment(algorithm, env_id, best["entry"])  # refuses what could not be loaded again
             comment = _provenance(ranking["protocol"], date, line, env_id)
             body = "".join(f"  {row}\n" for row in [*comment, *entry_yaml(best["entry"]).splitlines()])
-            blocks.setdefault(name, {})[env_id] = _Block(best["entry"], f"{env_id}:\n{body}")
+            blocks.setdefault(file, {})[env_id] = _Block(best["entry"], f"{env_id}:\n{body}")
     return blocks
 
 
@@ -102,9 +109,12 @@ def _provenance(protocol: Mapping[str, Any], date: str, line: Mapping[str, Any],
     interval = "" if iqm.ci_low is None else f" [{iqm.ci_low:.3f}, {iqm.ci_high:.3f}]"
     returns = fmean(run["raw"] for run in runs if run["raw"] is not None)
     failed = sum(run["raw"] is None for run in runs)
-    origin = f"trial {best['trial']} of {budget['trials']}" if best["trial"] else "the registered configuration"
+    name, configuration = line["algorithm"], configuration_in(protocol, line["algorithm"])
+    origin = origin_text(best["trial"], budget["trials"], configuration["hyperparameters"])
+    named = "" if name == configuration["algorithm"] else f"ranked as {name}, "
     lines = [
-        f"Study {protocol['study']}, seed {seed}, {date}: {origin}, runs of {protocol['environments'][env_id]} steps.",
+        f"Study {protocol['study']}, seed {seed}, {date}: {named}{origin}, "
+        f"runs of {protocol['environments'][env_id]} steps.",
         *(
             f"{stage.capitalize()}: normalised score {value:.3f} over {budget[f'{stage}_seeds']} seeds."
             for stage in ("tuning", "validation")

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from ..study.configurations import described_in
 from .results import Ranked, Ranking
 from .wording import TABLE_HEADER, interval_text, table_row
 
@@ -16,6 +17,9 @@ def ranking_md(ranking: Ranking) -> str:
     rows = [[*table_row(line), *_more_columns(line)] for line in ranking.lines]
     parts = [f"# Ranking: {protocol['study']}", ranking.verdict, *([_markdown_table(header, rows)] if rows else [])]
     parts += [f"> {warning}" for warning in ranking.warnings]
+    configurations = described_in(protocol)
+    if configurations:
+        parts += ["Configurations of this study:", "\n".join(f"- {line}" for line in configurations)]
     parts.append(
         "Scores are normalised (random policy 0, reference 1). IQM is the interquartile mean over the test runs, in "
         "brackets its 95 % interval (stratified bootstrap). P > trpo is the chance that a run beats one of TRPO, "

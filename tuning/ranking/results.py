@@ -13,7 +13,7 @@ REFERENCES = ("trpo", "ppo")
 class Tested:
     """What was run of an algorithm, ranked or not.
 
-    :param algorithm: algorithm id
+    :param algorithm: algorithm id, or the name of a configuration
     :param trials: run, pruned and failed, over all environments
     :param failed_test_runs: over all environments
     :param scores: environment -> test runs: seed, status, raw and normalised score, cell key
@@ -32,7 +32,7 @@ class Tested:
 class NotRun:
     """An algorithm that has no score on an environment: no test run finished, or this package broke one.
 
-    :param algorithm: algorithm id
+    :param algorithm: algorithm id, or the name of a configuration
     :param environment: environment id
     :param stage: "test", or "one for all: test" where only that view lacks it
     :param runs: test runs
@@ -92,7 +92,7 @@ class Ranked(Tested):
 class RankedForAll:
     """One line of the view with one configuration for all environments.
 
-    :param algorithm: algorithm id
+    :param algorithm: algorithm id, or the name of a configuration
     :param rank: from 1; equal IQM and mean share a rank
     :param iqm: interquartile mean of the test runs, with its interval
     :param mean: mean of the test runs

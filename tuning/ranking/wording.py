@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..study.configurations import with_hyperparameters
+from ..study.extension import growth_text
 from .results import REFERENCES, NotRun, Ranked
 from .statistics import COVERAGE, FEW_SEEDS, Estimate
 
@@ -59,6 +61,7 @@ def warnings(protocol: Mapping[str, Any], lines: Sequence[Ranked], env_ids: Sequ
     seeds = protocol["budget"]["test_seeds"]
     if seeds < FEW_SEEDS:
         found.append(f"Only {seeds} test seeds: the intervals are too narrow ({COVERAGE}).")
+    found += [f"Extended after it was begun: {growth_text(extension)}." for extension in protocol.get("extensions", [])]
     for line in lines:
         number = sum(run["status"] == "failed" for env_id in env_ids for run in line.scores[env_id])
         if not number:
@@ -108,6 +111,16 @@ def interval_text(estimate: Estimate | None) -> str:
     low, high = estimate.ci_low, estimate.ci_high
     interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
     return f"{estimate.value:.2f}{interval}"
+
+
+def origin_text(trial: int, trials: int, fixed: Mapping[str, Any]) -> str:
+    """``trial 3 of 20``, or ``the registered configuration with critic_epochs 20``: where a configuration comes from.
+
+    :param trial: its number; 0 is the registered configuration
+    :param trials: of the study
+    :param fixed: hyperparameters that the study gives
+    """
+    return f"trial {trial} of {trials}" if trial else f"the registered configuration{with_hyperparameters(fixed)}"
 
 
 TABLE_HEADER = ("rank", "algorithm", "IQM", "P > trpo", "P > ppo", "≠ trpo", "steps/s")

@@ -8,6 +8,7 @@ from typing import Any
 from sb3_ppo_variants.tuning_space import SHARED
 
 from ..ranking.statistics import FEW_SEEDS
+from ..study.configurations import configuration_in, described
 from ..study.rules import FAILED_RUNS
 
 
@@ -35,6 +36,8 @@ def checklist(ranking: Mapping[str, Any]) -> list[Answer]:
         *([_disjoint_seeds(protocol), _two_stages(protocol)] if protocol["budget"]["trials"] else [_untuned()]),
         _equal_budget(ranking),
         *([_equal_ranges(protocol)] if protocol["budget"]["trials"] else []),
+        _critics(protocol),
+        *_fixed(protocol),
         _baselines(protocol),
         _enough_seeds(protocol),
         _everybody_ranked(ranking),
@@ -64,7 +67,7 @@ def _two_stages(protocol: Mapping[str, Any]) -> Answer:
 
 
 def _untuned() -> Answer:
-    evidence = "This study ranks the registered configurations as they are, with --no-tune or trials: 0"
+    evidence = "This study ranks configurations as they are, with --no-tune or trials: 0"
     return Answer(False, "The configurations were tuned with equal budgets", evidence)
 
 
@@ -86,6 +89,33 @@ def _equal_ranges(protocol: Mapping[str, Any]) -> Answer:
                 different.add(name)
     claim = "Shared hyperparameters were searched in the same ranges"
     return Answer(not different, claim, f"Different: {', '.join(sorted(different)) or 'none'}. Ranges stand below")
+
+
+def _critics(protocol: Mapping[str, Any]) -> Answer:
+    """A ranking in which only one side may train its critic on its own compares critics."""
+    named: dict[str, list[str]] = {}
+    may_be_own: dict[str, bool] = {}
+    for name, environments in protocol["critics"].items():
+        named.setdefault(" / ".join(dict.fromkeys(environments.values())), []).append(name)
+        algorithm = configuration_in(protocol, name)["algorithm"]
+        may_be_own[algorithm] = may_be_own.get(algorithm, False) or all("own" in how for how in environments.values())
+    groups = "; ".join(f"{how}: {', '.join(names)}" for how, names in named.items())
+    evidence = f"Critics, trained with the actor or on their own: {groups}"
+    if may_be_own.pop("ppo", None) is not None:
+        evidence += (
+            ". Joint: trained with the actor, which is all that SB3's PPO can do; clip_ppo is PPO with the choice"
+        )
+    claim = "No algorithm could train its critic in a way that another could not, SB3's PPO aside"
+    return Answer(len(set(may_be_own.values())) <= 1, claim, evidence)
+
+
+def _fixed(protocol: Mapping[str, Any]) -> list[Answer]:
+    """Named where there is anything: whoever fixes a value takes it out of the search."""
+    configurations = protocol.get("configurations", {})
+    fixed = [f"{name} ({described(each)})" for name, each in configurations.items() if each["hyperparameters"]]
+    if not fixed:
+        return []
+    return [Answer(False, "The study gave no algorithm a value that others do not have", f"Given: {', '.join(fixed)}")]
 
 
 def _baselines(protocol: Mapping[str, Any]) -> Answer:
@@ -144,6 +174,6 @@ def _by_construction(protocol: Mapping[str, Any]) -> list[Answer]:
         Answer(
             True,
             "The registered configuration takes part",
-            "It is trial 0 of every algorithm",
+            "It is trial 0 of every algorithm, with the values that the study gives where it gives any",
         ),
     ]

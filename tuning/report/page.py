@@ -12,7 +12,9 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from ..ranking.entry_yaml import entry_yaml
 from ..ranking.ranking_json import RankingJson, read_ranking
+from ..ranking.wording import origin_text
 from ..runs.files import write_atomically
+from ..study.configurations import configuration_in, described_in
 from . import figures
 from .checklist import checklist
 from .figures import Figure
@@ -91,6 +93,8 @@ def render(ranking: RankingJson, trials: Mapping[tuple[str, str], TunedPair], mi
         figures=drawn,
         places=places,
         without_curve={env_id: _without_curve(ranking["curves"][env_id]) for env_id in env_ids},
+        configurations=described_in(protocol),
+        chosen=_origins(ranking),
         tuned_iqm={line["algorithm"]: line["iqm"] for line in lines},
         unexplained=_unexplained(trials),
         rough=_rough(trials, places),
@@ -106,6 +110,22 @@ def render(ranking: RankingJson, trials: Mapping[tuple[str, str], TunedPair], mi
         style=_part("report.css"),
         script=_part("report.js"),
     )
+
+
+def _origins(ranking: RankingJson) -> dict[str, dict[str, str]]:
+    """Algorithm -> environment -> where its chosen configuration comes from."""
+    protocol = ranking["protocol"]
+    return {
+        line["algorithm"]: {
+            env_id: origin_text(
+                best["trial"],
+                protocol["budget"]["trials"],
+                configuration_in(protocol, line["algorithm"])["hyperparameters"],
+            )
+            for env_id, best in line["best"].items()
+        }
+        for line in [*ranking["ranking"], *ranking["unranked"]]
+    }
 
 
 def _part(name: str) -> str:

@@ -23,11 +23,13 @@ class Progress:
     :param decisions: of the study
     :param console: where to show it
     :param log: where the tracebacks of failed runs are
+    :param quiet: show only lines that :meth:`note` is given
     """
 
-    def __init__(self, decisions: Decisions, console: Console, log: str):
+    def __init__(self, decisions: Decisions, console: Console, log: str, *, quiet: bool = False):
         self.console = console
         self._log = log
+        self._quiet = quiet
         self._decisions = decisions
         self.trials_total = len(decisions.tracks) * decisions.study.budget.trials
         self.trials_done = 0
@@ -93,7 +95,7 @@ class Progress:
         return f"about {hours}:{minutes:02}:{seconds:02} left"
 
     def _plain(self, line: str) -> None:
-        if not self.console.is_terminal:
+        if not self.console.is_terminal and not self._quiet:
             self.console.print(Text(f"[{self.summary}] {line}"), soft_wrap=True)
 
     def _render(self) -> RenderableType:

@@ -7,7 +7,7 @@ from typing import Any
 from sb3_ppo_variants.tuning_space import SHARED
 
 from ..ranking.entry_yaml import entry_yaml
-from ..study.study_file import Study
+from ..study.protocol import study_content
 
 
 def study_yaml(protocol: Mapping[str, Any], env_ids: Sequence[str]) -> str:
@@ -16,21 +16,7 @@ def study_yaml(protocol: Mapping[str, Any], env_ids: Sequence[str]) -> str:
     :param protocol: of the study
     :param env_ids: its environments in their order, which the resampling depends on
     """
-    content = {name: protocol[name] for name in Study.model_fields if name in protocol}
-    content["environments"] = {
-        env_id: {
-            "steps": protocol["environments"][env_id],
-            **_own_scale(protocol["normalisation"]["scales"][env_id]),
-        }
-        for env_id in env_ids
-    }
-    return entry_yaml(content)
-
-
-def _own_scale(scale: Mapping[str, Any]) -> dict[str, float]:
-    if scale["source"] != "study file":
-        return {}
-    return {"random": scale["random"], "reference": scale["reference"]}
+    return entry_yaml(study_content(protocol, env_ids))
 
 
 @dataclass(frozen=True)

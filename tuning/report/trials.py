@@ -60,7 +60,7 @@ def read_trials(
     :raises OSError: there is no ``study.db``, or it is damaged
     """
     storage = open_read_only(folder)
-    prefix = f"{protocol['study']}-{protocol_digest(dict(protocol))}"
+    prefix = f"{protocol['study']}-{protocol_digest(protocol)}"
     with storage_errors(str(folder / "study.db")):
         known = set(optuna.get_all_study_names(storage))
         tuned = {

@@ -16,6 +16,7 @@ from sb3_ppo_variants.tuning_space import TuningSpace
 
 from ..runs.cell import canonical_json
 from ..runs.faults import describe
+from .configurations import is_own
 from .study_file import Study
 
 
@@ -30,10 +31,11 @@ def runnable(study: Study) -> tuple[Study, dict[str, str]]:
     """
     reasons = _unable(study)
     # Where all are ranked nobody picked them: the file or the command says "all"
-    nobody_picked = study.algorithms == list(algorithms())
+    own = {name for name, configuration in study.algorithms.items() if is_own(name, configuration)}
+    nobody_picked = algorithms().keys() <= study.algorithms.keys() and not own & reasons.keys()
     if reasons and (not nobody_picked or len(reasons) == len(study.algorithms)):
         raise ValueError("; ".join(f"{algorithm} {reason}" for algorithm, reason in reasons.items()))
-    able = [algorithm for algorithm in study.algorithms if algorithm not in reasons]
+    able = {name: configuration for name, configuration in study.algorithms.items() if name not in reasons}
     return study.model_copy(update={"algorithms": able}), reasons
 
 

@@ -7,6 +7,7 @@ from rich.box import HORIZONTALS
 from rich.console import Console
 from rich.table import Table
 
+from .configurations import described, is_own
 from .costs import SPEEDS, Speed
 from .rules import CANDIDATES
 from .study_file import Study
@@ -76,7 +77,8 @@ def _seconds(study: Study, env_id: str, runs: int, evaluations: int) -> float | 
     speed = SPEEDS.get(env_id)
     if speed is None:
         return None
-    training = sum(runs * study.environments[env_id].steps / speed.training(name) for name in study.algorithms)
+    steps = study.environments[env_id].steps
+    training = sum(runs * steps / speed.training(each.algorithm) for each in study.algorithms.values())
     return training + len(study.algorithms) * evaluations * _evaluation_seconds(study, env_id, speed)
 
 
@@ -127,6 +129,9 @@ def show_plan(study: Study, workers: int, console: Console) -> None:
         hours = "unknown" if environment.seconds is None else f"{environment.seconds / 3600:,.2f}"
         table.add_row(environment.env_id, f"{environment.steps:,}", *(f"{number:,}" for number in numbers), hours)
     console.print(f"Algorithms: {', '.join(study.algorithms)}", highlight=False)
+    for name, configuration in study.algorithms.items():
+        if is_own(name, configuration):
+            console.print(f"  {name}: {described(configuration.model_dump())}", highlight=False)
     console.print(table)
     budget = study.budget
     console.print(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from sb3_ppo_variants.registry import get_algorithm
 
 from ..runs.cell import CELL_SCHEMA, canonical_json, package_versions
 from ..runs.files import write_atomically
+from .configurations import is_own
+from .extension import differences, growth, reduced, short, without_history
 from .rules import CANDIDATES, CONFIDENCE, FAILED_RUNS, N_PRUNING_STARTUP_TRIALS, N_STARTUP_TRIALS, RESAMPLES
 from .scales import FLOOR, TABLE_VERSION
 from .seeds import SeedSets, seed_sets
@@ -34,6 +36,7 @@ def protocol_of(name: str, study: Study) -> dict[str, Any]:
     protocol = {
         "study": name,
         **study.model_dump(exclude={"description", "environments"}),
+        "algorithms": list(study.algorithms),
         "environments": {env_id: study.environments[env_id].steps for env_id in study.environments},
         "seeds": asdict(study_seeds(study)),
         "startup_trials": N_STARTUP_TRIALS,
@@ -56,9 +59,16 @@ def protocol_of(name: str, study: Study) -> dict[str, Any]:
         },
         "search_spaces": _by_pair(study, "parameters"),
         "registered_configurations": _by_pair(study, "default"),
+        "critics": _by_pair(study, "critic"),
         "cell_schema": CELL_SCHEMA,
         "versions": package_versions() | _plugin_versions(study),
     }
+    own = {name: each.model_dump() for name, each in study.algorithms.items() if is_own(name, each)}
+    if own:
+        protocol["configurations"] = own
+    settings = {env_id: each.settings for env_id, each in study.environments.items() if each.settings}
+    if settings:
+        protocol["environment_settings"] = settings
     if study.budget.checkpoint_every is not None:
         protocol["resets_at_checkpoints"] = "all environments of a run, seeded from its seed and the steps so far"
     plain: dict[str, Any] = json.loads(canonical_json(protocol))
@@ -66,7 +76,7 @@ def protocol_of(name: str, study: Study) -> dict[str, Any]:
 
 
 def _plugin_versions(study: Study) -> dict[str, str]:
-    plugins = (get_algorithm(algorithm).plugin for algorithm in study.algorithms)
+    plugins = (get_algorithm(configuration.algorithm).plugin for configuration in study.algorithms.values())
     return {plugin.distribution: plugin.version for plugin in plugins if plugin is not None}
 
 
@@ -80,46 +90,94 @@ def _by_pair(study: Study, attribute: str) -> dict[str, dict[str, Any]]:
     return table
 
 
-def protocol_digest(protocol: dict[str, Any]) -> str:
-    """Short name of a protocol, so that one database can hold many studies."""
-    return hashlib.sha256(canonical_json(protocol).encode()).hexdigest()[:12]
+def study_content(protocol: Mapping[str, Any], env_ids: Sequence[str]) -> dict[str, Any]:
+    """The content of the study file that leads to this protocol, options of the command line included.
+
+    :param protocol: of the study
+    :param env_ids: its environments in their order, which the resampling depends on
+    """
+    content = {name: protocol[name] for name in Study.model_fields if name in protocol}
+    own = protocol.get("configurations", {})
+    content["algorithms"] = [{name: own[name]} if name in own else name for name in protocol["algorithms"]]
+    content["environments"] = {
+        env_id: {
+            "steps": protocol["environments"][env_id],
+            **_own_scale(protocol["normalisation"]["scales"][env_id]),
+            **protocol.get("environment_settings", {}).get(env_id, {}),
+        }
+        for env_id in env_ids
+    }
+    return content
 
 
-def pin_protocol(folder: Path, protocol: dict[str, Any]) -> None:
-    """Write the protocol into a new folder, or make sure that the folder was begun with the same one.
+def _own_scale(scale: Mapping[str, Any]) -> dict[str, float]:
+    if scale["source"] != "study file":
+        return {}
+    return {"random": scale["random"], "reference": scale["reference"]}
+
+
+def protocol_digest(protocol: Mapping[str, Any]) -> str:
+    """Short name of a protocol, so that one database can hold many studies; an extended one keeps its first."""
+    begun: str | None = protocol.get("begun_as")
+    return begun or hashlib.sha256(canonical_json(protocol).encode()).hexdigest()[:12]
+
+
+def pin_protocol(folder: Path, protocol: dict[str, Any]) -> dict[str, Any]:
+    """Write the protocol into a folder, where it must be the one that the folder was begun with, or extend that.
+
+    Algorithms, environments, validation and test seeds may be added: no run that was made loses its place by it.
 
     :param folder: where the results go
     :param protocol: of this command
+    :return: the protocol, with what it was extended by and what it was begun as
     :raises ValueError: the folder holds results of another protocol; the message says what differs
     """
     path = folder / "protocol.json"
-    if not path.exists():
-        write_atomically(path, json.dumps(protocol, indent=1) + "\n")
-        return
+    if path.exists():
+        earlier = read_protocol(folder)
+        protocol = _extended(earlier, protocol, folder)
+        if protocol == earlier:
+            return protocol
+    write_atomically(path, json.dumps(protocol, indent=1) + "\n")
+    return protocol
+
+
+def read_protocol(folder: Path) -> dict[str, Any]:
+    """The protocol that a folder was begun with.
+
+    :param folder: of a study's results
+    :raises ValueError: there is none, or it cannot be read
+    """
+    path = folder / "protocol.json"
     try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        protocol = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{folder} has no protocol.json: give the folder of a study's results") from None
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not readable ({error}): give another --out, or remove {folder}") from error
+    if not isinstance(protocol, dict) or "algorithms" not in protocol:
+        raise ValueError(f"{path} is not readable (no protocol): give another --out, or remove {folder}")
+    return protocol
+
+
+def _extended(earlier: dict[str, Any], protocol: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """``earlier`` where it says the same as ``protocol``, else ``protocol`` with the history of ``earlier``."""
+    begun = without_history(earlier)
     # The run seeds follow from the study's seed and budget: naming them too would only bury the reason.
-    differences = [line for line in _differences(earlier, protocol) if not line.startswith("seeds.")]
-    if differences:
-        shown = "; ".join(differences[:_MAX_DIFFERENCES])
-        more = f"; and {len(differences) - _MAX_DIFFERENCES} more" if len(differences) > _MAX_DIFFERENCES else ""
+    lines = [
+        f"{where}: {short(then)} then, {short(now)} now"
+        for where, then, now in differences(begun, reduced(protocol, begun))
+        if not where.startswith("seeds.")
+    ]
+    if lines:
+        shown = "; ".join(lines[:_MAX_DIFFERENCES])
+        more = f"; and {len(lines) - _MAX_DIFFERENCES} more" if len(lines) > _MAX_DIFFERENCES else ""
         raise ValueError(
             f"{folder} was begun with another protocol ({shown}{more}): "
             f"give another --out, the options of then, or remove {folder}"
         )
-
-
-def _differences(earlier: Any, now: Any, where: str = "") -> Iterator[str]:
-    if isinstance(earlier, dict) and isinstance(now, dict):
-        for name in [*earlier, *(name for name in now if name not in earlier)]:
-            place = f"{where}.{name}" if where else name
-            yield from _differences(earlier.get(name), now.get(name), place)
-    elif earlier != now:
-        yield f"{where}: {_short(earlier)} then, {_short(now)} now"
-
-
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    added = growth(protocol, begun)
+    if not added:
+        return earlier
+    history = [*earlier.get("extensions", []), added]
+    return {**protocol, "begun_as": protocol_digest(earlier), "extensions": history}

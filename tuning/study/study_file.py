@@ -15,14 +15,17 @@ from pydantic import (
     FiniteFloat,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_serializer,
+    field_validator,
     model_serializer,
 )
 from typing_extensions import Unpack
 
-from sb3_ppo_variants.registry import algorithms, get_algorithm
+from sb3_ppo_variants.entries.entry import Entry
 from sb3_ppo_variants.tuning_space import TuningSpace
 
 from ..runs.faults import describe
+from .configurations import Configuration, check_plain, chosen_algorithms, read_algorithms, written_algorithms
 from .scales import Scale, scale_of
 from .unique_keys import load_unique
 
@@ -37,11 +40,31 @@ class EnvironmentBudget(_Section):
     :param steps: training steps of a run
     :param random: return that normalises to 0, for environments outside the table
     :param reference: return that normalises to 1, for environments outside the table
+    :param env_kwargs: arguments of the environment; with them it is another task, which needs its own returns above
+    :param n_envs: copies of it that a run trains on
+    :param env_wrapper: wrappers of each copy, as in a zoo entry
+    :param vec_env_wrapper: wrappers of all copies together, as in a zoo entry
+    :param vec_env: "gymnasium" for a vector environment of Gymnasium, as in a zoo entry
+    :param normalize: whether, or with which arguments, VecNormalize is put around it
+    :param frame_stack: observations that are shown at a time
     """
 
     steps: int = Field(ge=1)
     random: FiniteFloat | None = None
     reference: FiniteFloat | None = None
+    env_kwargs: dict[str, Any] | None = None
+    n_envs: int | None = Field(default=None, ge=1)
+    env_wrapper: str | dict[str, Any] | list[Any] | None = None
+    vec_env_wrapper: str | dict[str, Any] | list[Any] | None = None
+    vec_env: str | dict[str, Any] | None = None
+    normalize: bool | dict[str, Any] | None = None
+    frame_stack: int | None = Field(default=None, ge=1)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is given of a zoo entry, for every algorithm: it replaces registered values, and is not tuned."""
+        given = self.model_dump(exclude={"steps", "random", "reference"})
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class Budget(_Section):
@@ -91,7 +114,9 @@ class Study(_Section):
     """A study file.
 
     :param description: one line for the report
-    :param algorithms: registered algorithm ids
+    :param algorithms: name -> what is ranked under it. In the file a list: registered algorithm ids, and configurations
+        of algorithms under names of their own, ``own_name: {algorithm: clip_ppo, hyperparameters: {n_epochs: 5}}``,
+        whose hyperparameters stay as they are when the others are tuned. ``algorithm`` is the name itself by default
     :param environments: gymnasium environment id -> budget
     :param budget: work per (algorithm, environment)
     :param evaluation: how runs are scored
@@ -101,7 +126,7 @@ class Study(_Section):
     """
 
     description: str = ""
-    algorithms: list[str] = Field(min_length=1)
+    algorithms: dict[str, Configuration] = Field(min_length=1)
     environments: dict[str, EnvironmentBudget] = Field(min_length=1)
     budget: Budget
     evaluation: EvaluationBudget = EvaluationBudget()
@@ -109,19 +134,33 @@ class Study(_Section):
     pruner: Literal["median", "none"] = "median"
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
 
+    @field_validator("algorithms", mode="before")
+    @classmethod
+    def _read_algorithms(cls, entries: Any) -> Any:
+        return read_algorithms(entries)
+
+    @field_serializer("algorithms")
+    def _write_algorithms(self, algorithms: dict[str, Configuration]) -> list[Any]:
+        return written_algorithms(algorithms)
+
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Every (algorithm, environment), in the order of the file."""
+        """Every (name of an algorithm, environment), in the order of the file."""
         return [(algorithm, env_id) for algorithm in self.algorithms for env_id in self.environments]
 
     def scale(self, env_id: str) -> Scale:
         """How returns of ``env_id`` are normalised."""
         budget = self.environments[env_id]
+        if budget.env_kwargs and budget.random is None and budget.reference is None:
+            raise ValueError(f"{env_id}: env_kwargs make another task of it: give its random and reference returns")
         return scale_of(env_id, budget.random, budget.reference)
 
     def space(self, algorithm: str, env_id: str) -> TuningSpace:
         """What is tuned for one pair."""
-        return TuningSpace.of(algorithm, env_id, self.environments[env_id].steps)
+        configuration = self.algorithms[algorithm]
+        environment = self.environments[env_id]
+        fixed = environment.settings | configuration.hyperparameters
+        return TuningSpace.of(configuration.algorithm, env_id, environment.steps, fixed)
 
 
 def shipped_studies() -> list[str]:
@@ -133,7 +172,8 @@ def shipped_studies() -> list[str]:
 class StudyChoices(TypedDict, total=False):
     """What the command line may change in a study; None leaves it as it is.
 
-    :param algorithms: rank these instead of the study's; ["all"] for every registered one
+    :param algorithms: rank these instead of the study's: its own names, or ids; ["all"] for every registered one and
+        the study's own
     :param environments: only these of the study's environments
     :param seed: instead of the study's
     :param sampler: instead of the study's
@@ -188,10 +228,10 @@ def _read(name_or_path: str) -> str:
 
 def _changed(study: Study, choices: StudyChoices) -> Study:
     content = study.model_dump()
-    instead = {name: choices.get(name) for name in ("algorithms", "seed", "sampler", "pruner")}
+    instead = {name: choices.get(name) for name in ("seed", "sampler", "pruner")}
     content |= {name: value for name, value in instead.items() if value is not None}
-    if content["algorithms"] == ["all"]:
-        content["algorithms"] = list(algorithms())
+    names = choices.get("algorithms")
+    content["algorithms"] = chosen_algorithms(study.algorithms if names is None else names, study.algorithms)
     environments = choices.get("environments")
     if environments is not None:
         unknown = [env_id for env_id in environments if env_id not in study.environments]
@@ -205,25 +245,27 @@ def _changed(study: Study, choices: StudyChoices) -> Study:
 
 def _checked(study: Study) -> Study:
     """Everything a model of types cannot know: names, normalisation, rollouts that fit."""
-    for algorithm in study.algorithms:
-        get_algorithm(algorithm)
-    if len(set(study.algorithms)) != len(study.algorithms):
-        raise ValueError(f"an algorithm is named twice: {', '.join(study.algorithms)}")
-    for env_id in study.environments:
-        _check_environment(env_id)
+    for name, configuration in study.algorithms.items():
+        configuration.check(name)
+    for env_id, environment in study.environments.items():
+        check_plain(environment.settings, env_id)
+        _check_environment(env_id, environment.env_kwargs or {})
         study.scale(env_id)
     for algorithm, env_id in study.pairs:
         space = study.space(algorithm, env_id)
+        Entry(space.algorithm.cls, env_id, space.default, name=algorithm)
         space.entry(space.default_params)
     return study
 
 
-def _check_environment(env_id: str) -> None:
+def _check_environment(env_id: str, env_kwargs: dict[str, Any]) -> None:
     try:
-        gymnasium.make(env_id).close()
+        gymnasium.make(env_id, **env_kwargs).close()
     except gymnasium.error.DependencyNotInstalled as error:
         raise ValueError(f'{env_id}: {error}; pip install "sb3-ppo-variants[box2d,mujoco]"') from error
     except Exception as error:  # an environment's constructor may raise anything
+        if isinstance(error, TypeError) and env_kwargs:
+            raise ValueError(f"{env_id} cannot be made with env_kwargs {env_kwargs}: {error}") from error
         name = env_id.rpartition(":")[2]
         near = [other for other in difflib.get_close_matches(name, gymnasium.registry, n=4) if other != name][:3]
         hint = f" (near: {', '.join(near)})" if near else ""
@@ -240,6 +282,8 @@ def _describe(problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"unknown key {where}"
+    if problem["type"] == "value_error":
+        return f"{where}: {problem['ctx']['error']}"
     if problem["type"] == "missing":
         return f"{where} is missing"
     return f"{where}: {problem['msg']} (got {problem['input']!r}{_number_meant(problem['input'])})"
