@@ -126,6 +126,13 @@ def test_forms_with_masks_and_memory_have_configurations_too() -> None:
     assert Experiment("maskable_recurrent_spo", "CartPole-v1", space.default).hyperparameters()["critic_epochs"] == 2
 
 
+def test_the_limit_of_the_step_may_follow_a_schedule() -> None:
+    falling = {"falling": {"algorithm": "trust_region_ppo", "hyperparameters": {"max_kl": "lin_0.02_0.005"}}}
+    space = study_of(falling).space("falling", "CartPole-v1")
+    max_kl = Experiment("trust_region_ppo", "CartPole-v1", space.default).hyperparameters()["max_kl"]
+    assert (max_kl(1.0), max_kl(0.0)) == pytest.approx((0.02, 0.005))
+
+
 FIXED = [
     {"learning_rate": "lin_0.001"},
     {"n_steps": 48},
