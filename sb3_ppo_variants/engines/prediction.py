@@ -127,7 +127,7 @@ def _distribution(policy: Any, outputs: th.Tensor) -> Distribution:
 
 
 def _as_sb3_returns_them(actions: npt.NDArray[Any], space: spaces.Space[Any], is_single: bool) -> npt.NDArray[Any]:
-    actions = actions.reshape((-1, *space.shape))  # type: ignore[misc]
+    actions = actions.reshape((-1, *(space.shape or ())))
     if isinstance(space, spaces.Box):
         actions = np.minimum(np.maximum(actions, space.low), space.high)
     return actions.squeeze(axis=0) if is_single else actions

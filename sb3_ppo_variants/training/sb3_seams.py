@@ -47,6 +47,7 @@ class SB3Seams(_Base):
     zoo_config: ClassVar[str]
     asymmetric_policy: ClassVar[type[ActorCriticPolicy]] = AsymmetricMultiInputPolicy
 
+    engine: str
     _engine: Engine | None = None
     _update: Update | None = None
     _reported_engine: str | None = None
