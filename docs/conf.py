@@ -21,7 +21,6 @@ version = release = sb3_ppo_variants.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sitegen.formulas",
 ]
@@ -56,6 +55,7 @@ html_extra_path = ["generated/extra"]
 html_css_files = ["site.css"]
 html_theme_options = {"navigation_with_keys": True}
 html_show_sourcelink = False
+html_show_copyright = False
 copybutton_exclude = ".linenos, .gp, .go"
 
 
