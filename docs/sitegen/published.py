@@ -9,8 +9,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 from sb3_ppo_variants.tuning.ranking.ranking_json import RankingJson, read_ranking
+from sb3_ppo_variants.tuning.ranking.results import NotRun
 from sb3_ppo_variants.tuning.ranking.statistics import Estimate, Scores, iqm, iqm_difference
-from sb3_ppo_variants.tuning.ranking.wording import interval_text
+from sb3_ppo_variants.tuning.ranking.wording import interval_text, not_run_text
 
 Rankings = Mapping[str, RankingJson]
 
@@ -56,6 +57,7 @@ class Family:
     :param environments: and their steps
     :param seeds: test seeds
     :param lines: best first
+    :param not_run: who has no score here, and why
     """
 
     name: str
@@ -63,6 +65,7 @@ class Family:
     environments: Mapping[str, int]
     seeds: int
     lines: list[Line]
+    not_run: list[str]
 
     @property
     def sentence(self) -> str:
@@ -101,9 +104,15 @@ def families(published: Rankings) -> list[Family]:
             groups.setdefault(family_of(env_id), []).append(env_id)
         for name, env_ids in groups.items():
             steps = {env_id: protocol["environments"][env_id] for env_id in env_ids}
-            lines = _lines(ranking, env_ids)
+            missing = [
+                NotRun(**record)
+                for record in ranking["not_run"]
+                if record["environment"] in env_ids and record["stage"] == "test"
+            ]
+            lines = _lines(ranking, env_ids, {record.algorithm for record in missing})
             if lines:
-                found.append(Family(name, study, steps, protocol["budget"]["test_seeds"], lines))
+                not_run = [not_run_text(record) for record in missing]
+                found.append(Family(name, study, steps, protocol["budget"]["test_seeds"], lines, not_run))
     return found
 
 
@@ -115,10 +124,10 @@ def family_of(env_id: str) -> str:
     return next((_FAMILIES[part] for part in parts if part in _FAMILIES), "Other environments")
 
 
-def _lines(ranking: RankingJson, env_ids: list[str]) -> list[Line]:
-    scored = {
-        line["algorithm"]: line for line in ranking["ranking"] if all(line["scores"].get(env_id) for env_id in env_ids)
-    }
+def _lines(ranking: RankingJson, env_ids: list[str], not_run: set[str]) -> list[Line]:
+    """Rank whoever ran on all of these environments, also who did not run on others."""
+    tested = [*ranking["ranking"], *ranking["unranked"]]
+    scored = {line["algorithm"]: line for line in tested if line["algorithm"] not in not_run}
     scores = {name: _scores(line, env_ids) for name, line in scored.items()}
     estimates = {name: iqm(own, seed=0) for name, own in scores.items()}
     ordered = sorted(estimates, key=lambda name: estimates[name].value, reverse=True)

@@ -64,6 +64,24 @@ def test_the_page_quotes_it_and_the_variants_page_too(results: Path) -> None:
     assert row["against_trpo"] in ("yes", "no, worse", "not separable")
 
 
+def test_who_did_not_run_is_named_and_not_ranked(results: Path) -> None:
+    ranking = published.rankings(results)["classic"]
+    record = {"algorithm": "ppo", "environment": "Acrobot-v1", "stage": "test", "runs": 5, "failed": 5, "faults": 0}
+    lines = {line["algorithm"]: line for line in ranking["ranking"]}
+    changed = ranking | {
+        "ranking": [lines["trust_region_ppo"], lines["trpo"]],
+        "unranked": [lines["ppo"]],
+        "not_run": [record | {"error": "TypeError in env.py, line 3"}],
+    }
+    (family,) = published.families({"classic": changed})
+    assert {line.algorithm for line in family.lines} == {"trust_region_ppo", "trpo"}
+    assert family.not_run == ["Not run: ppo on Acrobot-v1, all 5 test runs failed: TypeError in env.py, line 3"]
+    # Elsewhere it ran, and is ranked there
+    elsewhere = changed | {"not_run": [record | {"environment": "Hopper-v5", "error": "-"}]}
+    (family,) = published.families({"classic": elsewhere})
+    assert {line.algorithm for line in family.lines} == {"trust_region_ppo", "trpo", "ppo"}
+
+
 def test_a_ranking_of_another_release_stops_the_build(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old/ranking.json").write_text('{"schema_version": 1}')
