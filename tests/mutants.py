@@ -1884,11 +1884,12 @@ MUTANTS = [
         "found_by_trying",
     ),
     Mutant(
-        "messages of the harness are not collected",
+        "a message on the page shows code where a value stands",
         "docs/sitegen/messages.py",
-        '_SOURCES = ("sb3_ppo_variants", "tuning")',
-        '_SOURCES = ("sb3_ppo_variants",)',
+        "_words(part) if isinstance(part, ast.Constant) else _GAP",
+        "_words(part) if isinstance(part, ast.Constant) else ast.unparse(part)",
         "tests/docs/test_docs_messages.py",
+        "values_are_left_out",
     ),
     Mutant(
         "keys of nested models are not explained",
