@@ -12,6 +12,7 @@ from sb3_ppo_variants.tuning.ranking.ranking_json import RankingJson, read_ranki
 from sb3_ppo_variants.tuning.ranking.results import NotRun
 from sb3_ppo_variants.tuning.ranking.statistics import Estimate, Scores, iqm, iqm_difference
 from sb3_ppo_variants.tuning.ranking.wording import interval_text, not_run_text
+from sb3_ppo_variants.tuning.study.configurations import configuration_in, described
 
 Rankings = Mapping[str, RankingJson]
 
@@ -58,6 +59,7 @@ class Family:
     :param seeds: test seeds
     :param lines: best first
     :param not_run: who has no score here, and why
+    :param configurations: name -> what it is, for those that are no algorithm's id
     """
 
     name: str
@@ -66,6 +68,7 @@ class Family:
     seeds: int
     lines: list[Line]
     not_run: list[str]
+    configurations: Mapping[str, str]
 
     @property
     def sentence(self) -> str:
@@ -112,7 +115,8 @@ def families(published: Rankings) -> list[Family]:
             lines = _lines(ranking, env_ids, {record.algorithm for record in missing})
             if lines:
                 not_run = [not_run_text(record) for record in missing]
-                found.append(Family(name, study, steps, protocol["budget"]["test_seeds"], lines, not_run))
+                own = {name: described(each) for name, each in protocol.get("configurations", {}).items()}
+                found.append(Family(name, study, steps, protocol["budget"]["test_seeds"], lines, not_run, own))
     return found
 
 
@@ -158,7 +162,7 @@ def _minutes(ranking: RankingJson, algorithm: str, env_ids: list[str]) -> float 
 
 
 def lines_of(published: Rankings, algorithm_id: str) -> list[dict[str, Any]]:
-    """Return what the published rankings say of one algorithm.
+    """Return what the published rankings say of one algorithm, under all names that it has in them.
 
     :param published: from :func:`rankings`
     :param algorithm_id: of the registry
@@ -166,6 +170,7 @@ def lines_of(published: Rankings, algorithm_id: str) -> list[dict[str, Any]]:
     return [
         {
             "study": study,
+            "name": line["algorithm"],
             "rank": line["rank"],
             "of": len(ranking["ranking"]),
             "iqm": interval_text(Estimate(line["iqm"], line["ci_low"], line["ci_high"])),
@@ -173,7 +178,7 @@ def lines_of(published: Rankings, algorithm_id: str) -> list[dict[str, Any]]:
         }
         for study, ranking in published.items()
         for line in ranking["ranking"]
-        if line["algorithm"] == algorithm_id
+        if configuration_in(ranking["protocol"], line["algorithm"])["algorithm"] == algorithm_id
     ]
 
 

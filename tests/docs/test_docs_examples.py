@@ -7,6 +7,7 @@ from pathlib import Path
 from unittest import SkipTest
 
 import pytest
+from sb3_ppo_variants.tuning.study.study_file import load_study
 from sitegen import variant_pages
 from stable_baselines3 import PPO
 from sybil import Document, Example, Sybil
@@ -24,7 +25,9 @@ PAGES = [
     *(page for page in sorted(DOCS.rglob("*.md")) if page.relative_to(DOCS).parts[0] not in GENERATED),
 ]
 SLOW = [page for page in PAGES if "skip: next if(fast" in page.read_text(encoding="utf-8")]
-WITH_CODE = [page for page in PAGES if re.search(r"^```(python|sh)$", page.read_text(encoding="utf-8"), flags=re.M)]
+WITH_CODE = [
+    page for page in PAGES if re.search(r"^```(python|sh|yaml)$", page.read_text(encoding="utf-8"), flags=re.M)
+]
 
 
 def name_of(page: Path) -> str:
@@ -45,7 +48,21 @@ def run_commands(example: Example) -> None:
             assert end.value.code in (0, None), line
 
 
-MARKDOWN = Sybil([PythonCodeBlockParser(), CodeBlockParser("sh", run_commands), SkipParser()], pattern="*.md")
+def read_study(example: Example) -> None:
+    """Read a YAML block as the study file that it shows, if it is a whole one."""
+    if "budget:" in example.parsed:
+        path = Path("study.yml")
+        path.write_text(example.parsed, encoding="utf-8")
+        load_study(str(path))
+
+
+PARSERS = [
+    PythonCodeBlockParser(),
+    CodeBlockParser("sh", run_commands),
+    CodeBlockParser("yaml", read_study),
+    SkipParser(),
+]
+MARKDOWN = Sybil(PARSERS, pattern="*.md")
 REST = Sybil([RestPythonCodeBlockParser()], pattern="*.rst")
 
 
@@ -97,10 +114,13 @@ def test_example_of_every_variant(tmp_path: Path) -> None:
         assert (tmp_path / f"{variant.id}.zip").exists()
 
 
-def test_a_broken_example_and_an_unknown_command_are_noticed(tmp_path: Path) -> None:
+def test_a_broken_example_and_an_unknown_command_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(NameError):
         run(MARKDOWN, tmp_path / "page.md", "```python\nno_such_name\n```\n", fast=True)
     with pytest.raises(AssertionError, match="only ppo-variants"):
         run(MARKDOWN, tmp_path / "page.md", "```sh\nrm -r everything\n```\n", fast=True)
     with pytest.raises(AssertionError):
         run(MARKDOWN, tmp_path / "page.md", "```sh\nppo-variants rank no_such_study\n```\n", fast=True)
+    with pytest.raises(ValueError, match="study"):
+        run(MARKDOWN, tmp_path / "page.md", "```yaml\nalgorithms: []\nbudget: {}\n```\n", fast=True)

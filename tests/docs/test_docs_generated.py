@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sb3_ppo_variants.tuning.study.configurations import Configuration
 from sb3_ppo_variants.tuning.study.study_file import Budget, EnvironmentBudget, EvaluationBudget, Study
 from sitegen import docstrings, facts, pictures, published, study_keys, usable, variant_pages
 
@@ -113,6 +114,7 @@ def test_every_key_of_a_study_file_is_explained() -> None:
         (Budget, "budget."),
         (EvaluationBudget, "evaluation."),
         (EnvironmentBudget, "environments.NAME."),
+        (Configuration, "algorithms.NAME."),
     ):
         for name in model.model_fields:
             assert f"\n`{path}{name}`\n: " in page, path + name

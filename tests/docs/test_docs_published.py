@@ -82,6 +82,18 @@ def test_who_did_not_run_is_named_and_not_ranked(results: Path) -> None:
     assert {line.algorithm for line in family.lines} == {"trust_region_ppo", "trpo", "ppo"}
 
 
+def test_a_configuration_of_its_own_name_is_found_and_explained(results: Path) -> None:
+    ranking = published.rankings(results)["classic"]
+    own = {"algorithm": "clip_ppo", "hyperparameters": {"critic_epochs": 20}}
+    protocol = ranking["protocol"] | {"configurations": {"trust_region_ppo": own}}
+    changed = {"classic": ranking | {"protocol": protocol}}
+    (row,) = published.lines_of(changed, "clip_ppo")
+    assert row["name"] == "trust_region_ppo"
+    assert published.lines_of(changed, "trust_region_ppo") == []
+    (family,) = published.families(changed)
+    assert "critic_epochs" in family.configurations["trust_region_ppo"]
+
+
 def test_a_ranking_of_another_release_stops_the_build(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old/ranking.json").write_text('{"schema_version": 1}')
