@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 TYPED := build/typed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup rank test fast-tests test-slow bench lint mutants
+.PHONY: help setup rank test fast-tests test-slow bench lint mutants docs docs-serve
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,7 +16,7 @@ setup: $(STAMP) ## create .venv with the package and all that the other targets 
 # The stamp is written last: an interrupted installation is taken up again.
 $(STAMP): pyproject.toml setup.py constraints.txt $(wildcard native/*)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[tuning,zoo,dask,mujoco,box2d,test]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[tuning,zoo,dask,mujoco,box2d,docs,test]'
 	@touch $@
 
 rank: setup ## tune and rank the variants, PPO and TRPO on CartPole-v1 (10 minutes on 2 cores)
@@ -40,6 +40,12 @@ bench: setup ## speed against SB3, sb3-contrib and SBX; where the time goes; tri
 
 mutants: setup ## break the package in some ninety places, one at a time: a test must fail each time (half an hour)
 	$(BIN)/python tests/mutants.py
+
+docs: setup ## build the documentation into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
+
+docs-serve: docs ## show the documentation on http://localhost:8000
+	$(BIN)/python -m http.server --bind localhost --directory docs/_build/html 8000
 
 # mypy and import-linter cannot map a directory to a package, as setuptools does: they are shown a tree of links
 # in which tuning/ stands where it is installed.

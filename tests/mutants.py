@@ -21,7 +21,8 @@ class Mutant:
     """One broken place.
 
     :param fault: what it does wrong, in words
-    :param file: path below ``sb3_ppo_variants``; one in ``native/`` is the C extension's, which is built again
+    :param file: path below ``sb3_ppo_variants``; one in ``native/`` is the C extension's, which is built
+        again; one in ``docs/`` is the documentation's
     :param source: exact text, which occurs once in the file
     :param replacement: what stands there instead
     :param tests: file with the tests that should notice
@@ -39,6 +40,11 @@ class Mutant:
     def is_native(self) -> bool:
         """Whether it is in C."""
         return self.file.startswith("native/")
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether it stands beside the package, not in it."""
+        return self.file.startswith(("native/", "docs/"))
 
 
 MUTANTS = [
@@ -1836,12 +1842,69 @@ MUTANTS = [
         "tests/test_kernels.py",
         "those_of_autograd",
     ),
+    # The documentation
+    Mutant(
+        "the page names a family's first without those that it is not separable from",
+        "docs/sitegen/published.py",
+        "close = [line.algorithm for line in others if not (line.behind and line.behind.excludes(0.0))]",
+        "close: list[str] = []",
+        "tests/docs/test_docs_published.py",
+        "sentence",
+    ),
+    Mutant(
+        "who did not run is ranked by the floor",
+        "docs/sitegen/published.py",
+        'scored = {line["algorithm"]: line for line in tested if line["algorithm"] not in not_run}',
+        'scored = {line["algorithm"]: line for line in tested}',
+        "tests/docs/test_docs_published.py",
+        "did_not_run",
+    ),
+    Mutant(
+        "the picture forgets the penalty",
+        "docs/sitegen/pictures.py",
+        "total = objective if penalty is None else objective - penalty",
+        "total = objective",
+        "tests/docs/test_docs_generated.py",
+        "penalty_is_in_the_picture",
+    ),
+    Mutant(
+        "a page loses a paragraph of the docstring",
+        "docs/sitegen/docstrings.py",
+        "            getattr(parts, rest).append(paragraph)",
+        "            getattr(parts, rest)[:] = [paragraph]",
+        "tests/docs/test_docs_generated.py",
+        "nothing_of_a_docstring",
+    ),
+    Mutant(
+        "every space is called usable",
+        "docs/sitegen/usable.py",
+        'return "yes" if is_usable else "no"',
+        'return "yes"',
+        "tests/docs/test_docs_generated.py",
+        "found_by_trying",
+    ),
+    Mutant(
+        "a message on the page shows code where a value stands",
+        "docs/sitegen/messages.py",
+        "_words(part) if isinstance(part, ast.Constant) else _GAP",
+        "_words(part) if isinstance(part, ast.Constant) else ast.unparse(part)",
+        "tests/docs/test_docs_messages.py",
+        "values_are_left_out",
+    ),
+    Mutant(
+        "keys of nested models are not explained",
+        "docs/sitegen/study_keys.py",
+        "            yield from _models(inner, ",
+        "            _models(inner, ",
+        "tests/docs/test_docs_generated.py",
+        "study_file",
+    ),
 ]
 
 
 def source_of(mutant: Mutant) -> Path:
     """Return the file that is to be broken: setuptools maps ``tuning`` into the package."""
-    beside = mutant.is_native or mutant.file.startswith("tuning/")
+    beside = mutant.is_beside or mutant.file.startswith("tuning/")
     return (ROOT if beside else ROOT / "sb3_ppo_variants") / mutant.file
 
 
@@ -1854,6 +1917,7 @@ def copy_package(target: Path) -> None:
         shutil.copytree(ROOT / name, package / name, ignore=unwanted)
     shutil.copytree(ROOT / "tests", target / "tests", ignore=unwanted)
     shutil.copytree(ROOT / "native", target / "native", ignore=unwanted)
+    shutil.copytree(ROOT / "docs", target / "docs", ignore=shutil.ignore_patterns("__pycache__", "_build"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):  # what building the extension reads
         shutil.copy(ROOT / name, target)
 
@@ -1863,7 +1927,7 @@ def apply(mutant: Mutant, target: Path) -> None:
 
     :raises ValueError: if the text is not there exactly once: the list must follow the code
     """
-    path = (target if mutant.is_native else target / "sb3_ppo_variants") / mutant.file
+    path = (target if mutant.is_beside else target / "sb3_ppo_variants") / mutant.file
     text = path.read_text("utf-8")
     if text.count(mutant.source) != 1:
         raise ValueError(f"{mutant.file} has the text of {mutant.fault!r} {text.count(mutant.source)} times, not once.")

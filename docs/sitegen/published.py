@@ -1,0 +1,191 @@
+"""What the published rankings say, family of environments by family: ``results/<study>/ranking.json``, never typed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import gymnasium
+import numpy as np
+from sb3_ppo_variants.tuning.ranking.ranking_json import RankingJson, read_ranking
+from sb3_ppo_variants.tuning.ranking.results import NotRun
+from sb3_ppo_variants.tuning.ranking.statistics import Estimate, Scores, iqm, iqm_difference
+from sb3_ppo_variants.tuning.ranking.wording import interval_text, not_run_text
+from sb3_ppo_variants.tuning.study.configurations import configuration_in, described
+
+Rankings = Mapping[str, RankingJson]
+
+_FAMILIES = {"classic_control": "Classic control", "box2d": "Box2D", "mujoco": "MuJoCo", "toy_text": "Toy text"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """An algorithm on a family of environments.
+
+    :param algorithm: its name in the study
+    :param iqm: interquartile mean of its normalised test scores on them
+    :param behind: IQM of the family's first minus its own, with the interval; None for the first itself
+    :param minutes: median training time of a test run
+    :param failed: test runs that failed; they count with the floor
+    """
+
+    algorithm: str
+    iqm: Estimate
+    behind: Estimate | None
+    minutes: float | None
+    failed: int
+
+    @property
+    def iqm_text(self) -> str:
+        """The IQM with its interval."""
+        return interval_text(self.iqm)
+
+    @property
+    def behind_text(self) -> str:
+        """The distance from the first with its interval, and whether the two are separable."""
+        if self.behind is None:
+            return "first"
+        return f"{interval_text(self.behind)}, {'separable' if self.behind.excludes(0.0) else 'not separable'}"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One table of the decision page.
+
+    :param name: of the family
+    :param study: folder of the ranking in ``results``
+    :param environments: and their steps
+    :param seeds: test seeds
+    :param lines: best first
+    :param not_run: who has no score here, and why
+    :param configurations: name -> what it is, for those that are no algorithm's id
+    """
+
+    name: str
+    study: str
+    environments: Mapping[str, int]
+    seeds: int
+    lines: list[Line]
+    not_run: list[str]
+    configurations: Mapping[str, str]
+
+    @property
+    def sentence(self) -> str:
+        """What may be said of the first, and what may not."""
+        first, *others = self.lines
+        head = f"**{first.algorithm}** has the highest IQM, {first.iqm_text}"
+        close = [line.algorithm for line in others if not (line.behind and line.behind.excludes(0.0))]
+        if not others:
+            return f"{head}; it was ranked alone."
+        if not close:
+            return f"{head}, and is separable from every other algorithm."
+        return (
+            f"{head}, and is **not separable** from {', '.join(close)}: prefer it to them for other reasons, or none."
+        )
+
+
+def rankings(folder: Path) -> dict[str, RankingJson]:
+    """Read every published ranking.
+
+    :param folder: with a folder for each study; it need not exist
+    :raises ValueError: a ranking that this version cannot read
+    """
+    return {path.parent.name: read_ranking(path.parent) for path in sorted(folder.glob("*/ranking.json"))}
+
+
+def families(published: Rankings) -> list[Family]:
+    """Return a table for each study and family of environments.
+
+    :param published: from :func:`rankings`
+    """
+    found = []
+    for study, ranking in published.items():
+        protocol = ranking["protocol"]
+        groups: dict[str, list[str]] = {}
+        for env_id in protocol["environments"]:
+            groups.setdefault(family_of(env_id), []).append(env_id)
+        for name, env_ids in groups.items():
+            steps = {env_id: protocol["environments"][env_id] for env_id in env_ids}
+            missing = [
+                NotRun(**record)
+                for record in ranking["not_run"]
+                if record["environment"] in env_ids and record["stage"] == "test"
+            ]
+            lines = _lines(ranking, env_ids, {record.algorithm for record in missing})
+            if lines:
+                not_run = [not_run_text(record) for record in missing]
+                own = {name: described(each) for name, each in protocol.get("configurations", {}).items()}
+                found.append(Family(name, study, steps, protocol["budget"]["test_seeds"], lines, not_run, own))
+    return found
+
+
+def family_of(env_id: str) -> str:
+    """Return the family of an environment, by the package that Gymnasium makes it from."""
+    spec = gymnasium.registry.get(env_id)
+    entry_point = spec.entry_point if spec else ""
+    parts = entry_point.split(":")[0].split(".") if isinstance(entry_point, str) else []
+    return next((_FAMILIES[part] for part in parts if part in _FAMILIES), "Other environments")
+
+
+def _lines(ranking: RankingJson, env_ids: list[str], not_run: set[str]) -> list[Line]:
+    """Rank whoever ran on all of these environments, also who did not run on others."""
+    tested = [*ranking["ranking"], *ranking["unranked"]]
+    scored = {line["algorithm"]: line for line in tested if line["algorithm"] not in not_run}
+    scores = {name: _scores(line, env_ids) for name, line in scored.items()}
+    estimates = {name: iqm(own, seed=0) for name, own in scores.items()}
+    ordered = sorted(estimates, key=lambda name: estimates[name].value, reverse=True)
+    return [
+        Line(
+            algorithm=name,
+            iqm=estimates[name],
+            behind=None if name == ordered[0] else iqm_difference(scores[ordered[0]], scores[name], seed=0),
+            minutes=_minutes(ranking, name, env_ids),
+            failed=sum(run["status"] != "ok" for env_id in env_ids for run in scored[name]["scores"][env_id]),
+        )
+        for name in ordered
+    ]
+
+
+def _scores(line: Mapping[str, Any], env_ids: list[str]) -> Scores:
+    return [np.array([run["normalised"] for run in line["scores"][env_id]]) for env_id in env_ids]
+
+
+def _minutes(ranking: RankingJson, algorithm: str, env_ids: list[str]) -> float | None:
+    seconds = [
+        run["points"][-1]["seconds"]
+        for env_id in env_ids
+        for run in ranking["curves"].get(env_id, {}).get(algorithm, [])
+        if run["points"]
+    ]
+    return median(seconds) / 60 if seconds else None
+
+
+def lines_of(published: Rankings, algorithm_id: str) -> list[dict[str, Any]]:
+    """Return what the published rankings say of one algorithm, under all names that it has in them.
+
+    :param published: from :func:`rankings`
+    :param algorithm_id: of the registry
+    """
+    return [
+        {
+            "study": study,
+            "name": line["algorithm"],
+            "rank": line["rank"],
+            "of": len(ranking["ranking"]),
+            "iqm": interval_text(Estimate(line["iqm"], line["ci_low"], line["ci_high"])),
+            "against_trpo": _against_trpo(line),
+        }
+        for study, ranking in published.items()
+        for line in ranking["ranking"]
+        if configuration_in(ranking["protocol"], line["algorithm"])["algorithm"] == algorithm_id
+    ]
+
+
+def _against_trpo(line: Mapping[str, Any]) -> str:
+    difference = line["difference_from_trpo"]
+    if difference is None:
+        return "not compared"
+    if not line["separable_from_trpo"]:
+        return "not separable"
+    return "yes" if difference["value"] > 0 else "no, worse"

@@ -1,0 +1,36 @@
+"""No message that is raised is missing on the troubleshooting page, and no remedy is about one that is gone."""
+
+from pathlib import Path
+
+from sitegen import messages
+
+
+def test_every_message_is_in_a_group_and_on_the_page() -> None:
+    found = messages.messages()
+    assert len(found) > 150
+    assert [message for message in found if messages.group_of(message) is None] == []
+    page = messages.troubleshooting_part()
+    assert [message for message in found if f"``{message.text}``" not in page] == []
+
+
+def test_every_remedy_is_about_a_message_that_is_raised() -> None:
+    found = messages.messages()
+    stale = [
+        entry["says"]
+        for group in messages.groups()
+        for entry in group.get("messages", ())
+        if not any(entry["says"] in message.text and messages.group_of(message) == group for message in found)
+    ]
+    assert stale == []
+
+
+def test_values_are_left_out_of_a_message(tmp_path: Path) -> None:
+    source = tmp_path / "sb3_ppo_variants/new.py"
+    source.parent.mkdir()
+    source.write_text(
+        'def f(x):\n    raise ValueError(f"x={x!r} is odd: "\n        "give an even one.")\n'
+        "def g():\n    raise SystemExit(2)\n"
+    )
+    found = messages.messages(tmp_path)
+    assert found == [messages.Message("ValueError", "x=… is odd: give an even one.", "sb3_ppo_variants/new.py")]
+    assert messages.group_of(found[0]) is None
