@@ -33,7 +33,7 @@ from sb3_ppo_variants.engines.kernels.extension import native
 model = ClipPPO("MlpPolicy", "CartPole-v1", n_steps=64, engine="auto").learn(64)
 print(model.engine_in_use, native and native.__file__.rpartition("/")[2])
 """
-EXTRAS = {"tuning", "zoo", "dask", "mujoco", "box2d", "test", "all"}
+EXTRAS = {"tuning", "zoo", "dask", "mujoco", "box2d", "docs", "test", "all"}
 
 
 def run(*command: object, cwd: Path, **extra_env: str) -> str:
@@ -189,7 +189,7 @@ def test_metadata_states_python_licence_and_extras(metadata: Message) -> None:
 def test_constraints_pin_every_direct_requirement_that_make_installs(metadata: Message) -> None:
     """An unpinned torch would bring a CUDA build of several gigabytes."""
     pins = re.findall(r"^([\w.-]+)==\S+", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE)
-    installed_extras = ("", "tuning", "zoo", "mujoco", "box2d", "test")
+    installed_extras = ("", "tuning", "zoo", "mujoco", "box2d", "docs", "test")
     assert direct_requirements(metadata.get_all("Requires-Dist", []), *installed_extras) <= set(
         map(canonicalize_name, pins)
     )
