@@ -33,6 +33,7 @@ class Message:
     path: str
 
 
+@cache
 def messages(repository: Path = _REPOSITORY) -> list[Message]:
     """Return every message with words of its own, in the order of the sources.
 
