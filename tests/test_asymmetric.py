@@ -204,5 +204,5 @@ def test_a_shared_lstm_is_refused() -> None:
 def test_other_observations_and_policies_are_refused() -> None:
     with pytest.raises(ValueError, match=r"actor_keys in policy_kwargs.*ActorCriticPolicy is no policy for them"):
         ClipPPO("MlpPolicy", make_env(VECTOR, BOX), policy_kwargs={"actor_keys": ["camera"]}, **SMALL)
-    with pytest.raises(ValueError, match="keys of Dict observations, and the observations are Box"):
+    with pytest.raises(ValueError, match=r"reads Dict observations, and these are Box.*use 'MlpPolicy'"):
         ClipPPO("MultiInputPolicy", make_env(VECTOR, BOX), policy_kwargs={"actor_keys": ["camera"]}, **SMALL)

@@ -232,10 +232,10 @@ def test_a_float64_environment_and_an_own_buffer_size_of_one_minibatch_work() ->
     assert all(parameter.dtype == th.float32 for parameter in model.policy.parameters())
 
 
-def test_sb3s_own_refusals_come_through() -> None:
+def test_sb3s_own_refusals_come_through_or_say_more() -> None:
     with pytest.raises(AssertionError, match="batch_size"):
         ClipPPO("MlpPolicy", make_env(), batch_size=1)
-    with pytest.raises(ValueError, match="Policy NoPolicy unknown"):
+    with pytest.raises(ValueError, match="ClipPPO has no policy 'NoPolicy': use one of MlpPolicy"):
         ClipPPO("NoPolicy", make_env())
     with pytest.raises(TypeError):
         ClipPPO("MlpPolicy", make_env(), no_such_argument=1)

@@ -1,21 +1,49 @@
 """Whether a policy class suits an algorithm and its observations."""
 
+import sys
+from dataclasses import dataclass
 from typing import Any
 
 from gymnasium import spaces
-from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
-from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
-from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
 
 from sb3_ppo_variants.entries.constructors import constructor_parameters
 
+
+@dataclass(frozen=True)
+class _Kind:
+    """What the policies below one class have, and what an algorithm for them needs.
+
+    The class goes by its name: sb3-contrib is not imported for those who want neither masks nor memory, and where
+    nobody has imported it there is no policy of its kinds.
+    """
+
+    module: str
+    name: str
+    has: str
+    wanted: str
+
+    def includes(self, policy: type) -> bool:
+        base = getattr(sys.modules.get(self.module), self.name, None)
+        return base is not None and issubclass(policy, base)
+
+
 # The nearest class first: those with memory are SB3's too
-_KINDS: dict[type, tuple[str, str]] = {
-    RecurrentActorCriticPolicy: ("has memory", "one with memory"),
-    MaskableActorCriticPolicy: ("knows masks and has no memory", "one that knows masks"),
-    ActorCriticPolicy: ("knows neither memory nor masks", "one without memory and masks"),
-}
+_KINDS = (
+    _Kind("sb3_contrib.common.recurrent.policies", "RecurrentActorCriticPolicy", "has memory", "one with memory"),
+    _Kind(
+        "sb3_contrib.common.maskable.policies",
+        "MaskableActorCriticPolicy",
+        "knows masks and has no memory",
+        "one that knows masks",
+    ),
+    _Kind(
+        "stable_baselines3.common.policies",
+        "ActorCriticPolicy",
+        "knows neither memory nor masks",
+        "one without memory and masks",
+    ),
+)
 
 
 def check_policy(algorithm: type, policy: Any, aliases: dict[str, type], policy_kwargs: Any, space: Any) -> None:
@@ -33,8 +61,8 @@ def check_policy(algorithm: type, policy: Any, aliases: dict[str, type], policy_
         raise ValueError(f"policy={policy!r} is no policy: use one of {names}, or a class of your own.")
     kind, wanted = _kind(policy), _kind(next(iter(aliases.values())))
     if kind is not wanted and not (kind is None and hasattr(policy, "evaluate_actions")):
-        is_ = _KINDS[kind][0] if kind is not None else "is no policy of an actor and a critic"
-        needs = _KINDS[wanted][1] if wanted is not None else "another"
+        is_ = kind.has if kind is not None else "is no policy of an actor and a critic"
+        needs = wanted.wanted if wanted is not None else "another"
         raise ValueError(f"{policy.__name__} {is_}, and {algorithm.__name__} needs {needs}: use one of {names}.")
     extractor = (policy_kwargs or {}).get("features_extractor_class") or _default_extractor(policy)
     if not isinstance(extractor, type):
@@ -49,8 +77,8 @@ def check_policy(algorithm: type, policy: Any, aliases: dict[str, type], policy_
         )
 
 
-def _kind(policy: type) -> type | None:
-    return next((kind for kind in _KINDS if issubclass(policy, kind)), None)
+def _kind(policy: type) -> _Kind | None:
+    return next((kind for kind in _KINDS if kind.includes(policy)), None)
 
 
 def _default_extractor(policy: type) -> Any:

@@ -106,6 +106,7 @@ def test_a_study_goes_on_while_it_is_watched(tmp_path: Path) -> None:
     small: dict[str, Any] = {"algorithms": ("ppo",), "environments": {"CartPole-v1": 20_000}}
     alone = finished(tmp_path / "alone", trials=6, **small)
     finished(tmp_path / "watched", name="begun", **small)
+    (tmp_path / "watched" / "protocol.json").unlink()  # as if the other study had not been there
     over = threading.Event()
     answers: list[list[int]] = []
 
