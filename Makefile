@@ -38,7 +38,7 @@ bench: setup ## speed against SB3, sb3-contrib and SBX; where the time goes; tri
 	$(BIN)/python benchmarks/profile_engine.py
 	$(BIN)/python benchmarks/study.py
 
-mutants: setup ## break the package in some ninety places, one at a time: a test must fail each time (half an hour)
+mutants: setup ## break the package in more than two hundred places, one at a time: a test must fail each time
 	$(BIN)/python tests/mutants.py
 
 docs: setup ## build the documentation into docs/_build/html; a warning is an error
