@@ -209,9 +209,10 @@ def test_a_critic_that_goes_first_gives_the_first_epoch_its_advantages() -> None
     assert not equal(of(stale, "actor"), of(fresh, "actor"))
 
 
+@pytest.mark.parametrize("stop_critic", [True, False], ids=["stop_critic", "go_on"])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_early_stop_ends_the_actor_only(engine: str) -> None:
-    stopped = one_update(make(KLStopPPO, engine=engine, max_kl=1e-9, n_epochs=5, **OWN))
+def test_an_early_stop_ends_the_actor_only(engine: str, stop_critic: bool) -> None:
+    stopped = one_update(make(KLStopPPO, engine=engine, max_kl=1e-9, n_epochs=5, stop_critic=stop_critic, **OWN))
     logs = stopped.logger.name_to_value
     assert (logs["train/actor_epochs"], logs["train/critic_epochs"], logs["train/epochs"]) == (1, 3, 1)
     untouched = one_update(make(engine=engine, n_epochs=5, **OWN))
