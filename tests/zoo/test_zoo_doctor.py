@@ -40,7 +40,8 @@ def test_versions_and_states_of_what_is_there() -> None:
 def test_every_part_that_is_optional_is_tried() -> None:
     """Whatever an extra of ours installs."""
     tops = {module.partition(".")[0] for modules in (doctor._CORE, *doctor._EXTRAS.values()) for module in modules}
-    tried = {canonical(name) for top in tops for name in packages_distributions()[top]}
+    distributions = packages_distributions()
+    tried = {canonical(name) for top in tops for name in distributions[top]}
     lines = [line.split(";") for line in requires("sb3-ppo-variants") or [] if "extra ==" in line]
     ours = [re.match(r"[\w.-]+", name) for name, marker in lines if re.search("tuning|zoo|dask|mujoco|box2d", marker)]
     assert {canonical(name.group()) for name in ours if name} <= tried

@@ -93,7 +93,7 @@ def test_a_study_is_not_taken_for_a_run() -> None:
     command("enjoy", "--algo", "spo", "--env", "CartPole-v1", "-f", "logs", "--no-render", "-n", 10)
 
 
-@pytest.mark.parametrize("algo", ["recurrent_kl_stop_ppo", "trpo"])
+@pytest.mark.parametrize("algo", [pytest.param("recurrent_kl_stop_ppo", marks=pytest.mark.slow), "trpo"])
 def test_optimize_searches_what_rank_searches(algo: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SHARED, "gae_lambda", FloatRange(0.123, 0.124))  # one definition: a change reaches both
     memory = ["policy_kwargs:dict(lstm_hidden_size=8)"] if "recurrent" in algo else []
