@@ -101,6 +101,7 @@ def test_throughput_summary_takes_ratios_within_rounds(throughput: ModuleType) -
     assert summary["geometric_mean"]["numpy"] == {"sb3": pytest.approx(6.0)}  # of 3 and 12
 
 
+@pytest.mark.slow  # one of three commands, which are started alike
 def test_profile_splits_all_of_the_time() -> None:
     process = run("profile_engine.py", "--updates", "1", "--n-steps", "64")
     assert process.returncode == 0, process.stderr

@@ -16,6 +16,7 @@ from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
+from once import made_once
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -66,9 +67,11 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def built(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory with the sdist and the wheel that `python -m build` makes from it."""
-    out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, tree, cwd=out)
-    return out
+
+    def build(out: Path) -> None:
+        run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, tree, cwd=out)
+
+    return made_once(tmp_path_factory, "dist", build)
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +90,7 @@ def metadata(wheel: Path) -> Message:
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new environment with the wheel in it."""
-    root = new_environment(tmp_path_factory.mktemp("env"))
-    install(root, wheel)
-    return root
+    return made_once(tmp_path_factory, "env", lambda root: install(new_environment(root), wheel))
 
 
 def install(root: Path, what: Path, *options: str, **extra_env: str) -> None:

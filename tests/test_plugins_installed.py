@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from once import made_once
 from planted import ENTRIES, FILES
 
 from sb3_ppo_variants.plugins import GROUP
@@ -46,15 +47,17 @@ def write_project(folder: Path, name: str, entries: dict[str, str], files: dict[
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with two distributions, a whole and a broken one, that pip has built and installed there."""
-    root = tmp_path_factory.mktemp("plugins")
-    projects = [
-        write_project(root / "soft", "soft-clip", ENTRIES, FILES),
-        write_project(root / "broken", "broken-plugin", BROKEN, BROKEN_FILES),
-    ]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-    no_network = ["--no-deps", "--no-index", "--no-build-isolation"]
-    subprocess.run([*pip, *no_network, "--target", root / "target", *projects], check=True)
-    return root / "target"
+
+    def install(root: Path) -> None:
+        projects = [
+            write_project(root / "soft", "soft-clip", ENTRIES, FILES),
+            write_project(root / "broken", "broken-plugin", BROKEN, BROKEN_FILES),
+        ]
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+        no_network = ["--no-deps", "--no-index", "--no-build-isolation"]
+        subprocess.run([*pip, *no_network, "--target", root / "target", *projects], check=True)
+
+    return made_once(tmp_path_factory, "plugins", install) / "target"
 
 
 def command(installed: Path, cwd: Path, *arguments: str, code: int = 0) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from finished_study import finished
+from once import made_once
 from processes import command
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -47,7 +48,18 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def ranked_once(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Folder and output of ``study``, ranked by the command with one worker and nothing in its way."""
-    folder = tmp_path_factory.mktemp("ranked_once")
-    done = subprocess.run(command(study, folder, "--workers", "1"), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder, done.stdout
+
+    def rank(folder: Path) -> None:
+        out = folder / "out"
+        done = subprocess.run(command(study, out, "--workers", "1"), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (folder / "stdout").write_text(done.stdout, "utf-8")
+
+    folder = made_once(tmp_path_factory, "ranked_once", rank)
+    return folder / "out", (folder / "stdout").read_text("utf-8")
+
+
+@pytest.fixture
+def ranked(ranked_once: tuple[Path, str], tmp_path: Path) -> Path:
+    """A copy of that folder, to do with as one likes."""
+    return Path(shutil.copytree(ranked_once[0], tmp_path / "ranked"))

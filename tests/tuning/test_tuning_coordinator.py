@@ -121,6 +121,7 @@ def test_kills_at_any_moment_do_not_matter(undisturbed, tmp_path_factory, kills,
     assert not set(finished) & set(executor.keys)
 
 
+@pytest.mark.slow  # as the other samplers, which are fast
 def test_gaussian_processes_propose_in_a_resumed_study_what_they_do_in_an_undisturbed_one(tmp_path: Path) -> None:
     of = study(trials=4, tuning_seeds=1).model_copy(update={"algorithms": PPO_ALONE, "sampler": "gp"})
     whole, killed, other = (tmp_path / name for name in ("whole", "killed", "other"))

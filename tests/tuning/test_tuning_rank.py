@@ -61,9 +61,11 @@ def test_a_study_that_is_killed_and_interrupted_gives_the_same_ranking(
     before: dict[str, tuple[int, int]] = {}
     for cells, number in ((2, signal.SIGKILL), (6, signal.SIGINT)):
         with running(study, tmp_path) as process:
-            wait_until(lambda n=cells: len(finished_cells(tmp_path)) >= n, f"{cells} cells")
+            enough = max(cells, len(before) + 2)  # so that this one has begun to work
+            wait_until(lambda n=enough: len(finished_cells(tmp_path)) >= n, f"{enough} cells")
             workers = workers_of(process.pid)
-            if not before:  # at the first stop: it takes a while, and most of the runs are still ahead
+            if not before:
+                process.send_signal(signal.SIGSTOP)  # the refusal may take as long as all runs
                 refuses_a_second_coordinator(study, tmp_path, process.pid)
             os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
             code = process.wait(timeout=60)
@@ -92,14 +94,13 @@ def refuses_a_second_coordinator(study: Path, folder: Path, pid: int) -> None:
 
 
 def test_resuming_a_finished_study_runs_nothing_and_writes_the_same(
-    study: Path, ranked_once: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+    study: Path, ranked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, _ = ranked_once
-    cells, content = finished_cells(folder), ranking_of(folder)
+    cells, content = finished_cells(ranked), ranking_of(ranked)
     monkeypatch.setattr(workers, "LocalExecutor", NoExecutor)
-    rank(str(study), out=folder, workers=3, console=Console(file=io.StringIO()))
-    assert finished_cells(folder) == cells
-    assert ranking_of(folder) == content
+    rank(str(study), out=ranked, workers=3, console=Console(file=io.StringIO()))
+    assert finished_cells(ranked) == cells
+    assert ranking_of(ranked) == content
 
 
 class NoExecutor:
@@ -114,25 +115,22 @@ class NoExecutor:
         pass
 
 
-def test_a_terminal_gets_a_live_display(
-    study: Path, ranked_once: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_terminal_gets_a_live_display(study: Path, ranked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "LocalExecutor", NoExecutor)
     screen = io.StringIO()
-    rank(str(study), out=ranked_once[0], console=Console(file=screen, force_terminal=True, width=100))
+    rank(str(study), out=ranked, console=Console(file=screen, force_terminal=True, width=100))
     shown = screen.getvalue()
     assert "best so far" in shown
     assert "4/4 trials" in shown
     assert "[1/4 trials" not in shown, "plain lines are for where there is no terminal"
 
 
-def test_another_protocol_in_the_same_folder_is_refused(study: Path, ranked_once: tuple[Path, str]) -> None:
-    folder, _ = ranked_once
+def test_another_protocol_in_the_same_folder_is_refused(study: Path, ranked: Path) -> None:
     with pytest.raises(ValueError, match=r"begun with another protocol \(seed: 0 then, 1 now\)"):
-        rank(str(study), out=folder, seed=1)
+        rank(str(study), out=ranked, seed=1)
     with pytest.raises(ValueError, match="begun with another protocol"):
-        rank(str(study), out=folder, algorithms=["ppo"])
-    assert ranking_of(folder)["protocol"]["seed"] == 0
+        rank(str(study), out=ranked, algorithms=["ppo"])
+    assert ranking_of(ranked)["protocol"]["seed"] == 0
 
 
 def test_nothing_is_written_when_the_arguments_are_wrong(study: Path, tmp_path: Path) -> None:

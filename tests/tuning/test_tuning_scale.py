@@ -36,6 +36,7 @@ class Calls:
             self.counts["statements"] += 1
 
 
+@pytest.mark.slow  # traces every call of some hundred cells
 def test_work_per_cell_is_the_same_for_few_and_for_many_cells(
     benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
