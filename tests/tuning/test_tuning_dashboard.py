@@ -35,7 +35,7 @@ def served(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
         stderr=subprocess.PIPE,
         text=True,
         # A shell's background jobs ignore Ctrl-C, and so would their children
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 -- no lock is taken in it
     )
     try:
         assert process.stdout is not None
