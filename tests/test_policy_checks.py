@@ -61,3 +61,8 @@ def test_what_may_suit_is_left_to_sb3() -> None:
 
     ClipPPO(MultiInputActorCriticPolicy, make_env(), policy_kwargs={"features_extractor_class": Flat}, **SMALL)
     ClipPPO(Own, make_env(), **SMALL).learn(16)
+
+
+def test_sb3s_callers_find_the_assertion_that_they_expect() -> None:
+    with pytest.raises(AssertionError, match="NatureCNN only with images"):
+        ClipPPO("CnnPolicy", make_env(VECTOR))

@@ -10,6 +10,10 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtr
 from sb3_ppo_variants.entries.constructors import constructor_parameters
 
 
+class NoImagesError(ValueError, AssertionError):
+    """A policy for images got other observations: a ValueError, and the AssertionError that SB3's callers expect."""
+
+
 @dataclass(frozen=True)
 class _Kind:
     """What the policies below one class have, and what an algorithm for them needs.

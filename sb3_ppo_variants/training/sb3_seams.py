@@ -26,7 +26,7 @@ from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.resume.model import Resumable
 from sb3_ppo_variants.training.asymmetric import AsymmetricMultiInputPolicy, policy_with_keys
 from sb3_ppo_variants.training.checks import check_count
-from sb3_ppo_variants.training.policy_checks import check_policy
+from sb3_ppo_variants.training.policy_checks import NoImagesError, check_policy
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.finite import all_finite, in_the_rollout, is_invalid_distribution
 from sb3_ppo_variants.vec_env import as_vec_env
@@ -216,7 +216,7 @@ class SB3Seams(_Base):
         except AssertionError as error:  # SB3's words for CnnPolicy without images say what to do
             if "NatureCNN only with images" not in str(error):
                 raise
-            raise ValueError(str(error)) from error
+            raise NoImagesError(str(error)) from error
         self._choose_engine()
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
