@@ -1682,7 +1682,7 @@ MUTANTS = [
     Mutant(
         "studies that do not agree are merged",
         "tuning/compare.py",
-        '_refuse(f"{first} and {second} do not agree", found, str(first), str(second))',
+        '_refuse(f"{first} and {second} do not agree", listed(found, f"in {first}", f"in {second}"))',
         "del found",
         "tests/tuning/test_tuning_extension.py",
         "told_why",

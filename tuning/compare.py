@@ -21,14 +21,12 @@ from .report.progress import Progress
 from .report.table import show
 from .runs.cell import Cell
 from .runs.store import CellStore, FolderLock
-from .study.extension import differences, part_of, short, without_history
+from .study.extension import differences, listed, part_of, without_history
 from .study.protocol import pin_protocol, protocol_digest, protocol_of, read_protocol, study_content
 from .study.study_file import Study
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_MAX_DIFFERENCES = 5
 
 
 def compare(folders: Sequence[Path], *, out: Path, console: Console | None = None) -> Ranking:
@@ -59,20 +57,18 @@ def compare(folders: Sequence[Path], *, out: Path, console: Console | None = Non
 
 def _check_agreement(first: Path, earlier: dict[str, Any], second: Path, later: dict[str, Any]) -> None:
     found = differences(_ignoring_names(part_of(earlier, later)), _ignoring_names(part_of(later, earlier)))
-    _refuse(f"{first} and {second} do not agree", found, str(first), str(second))
+    _refuse(f"{first} and {second} do not agree", listed(found, f"in {first}", f"in {second}"))
 
 
 def _check_still_holds(folder: Path, own: dict[str, Any], merged: dict[str, Any]) -> None:
     """Packages and registered configurations must still be those of the study: decisions are made from them again."""
     found = differences(_ignoring_names(without_history(own)), _ignoring_names(part_of(merged, own)))
-    _refuse(f"{folder} was run with another installation than this one", found, "then", "now")
+    _refuse(f"{folder} was run with another installation than this one", listed(found, "then", "now"))
 
 
-def _refuse(what: str, found: Any, left: str, right: str) -> None:
-    lines = [f"{where}: {short(one)} in {left}, {short(other)} in {right}" for where, one, other in found]
-    if lines:
-        more = f"; and {len(lines) - _MAX_DIFFERENCES} more" if len(lines) > _MAX_DIFFERENCES else ""
-        raise ValueError(f"{what} ({'; '.join(lines[:_MAX_DIFFERENCES])}{more})")
+def _refuse(what: str, shown: str) -> None:
+    if shown:
+        raise ValueError(f"{what} ({shown})")
 
 
 def _ignoring_names(protocol: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Which protocols go together: a study that was extended later, and studies that are merged."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -10,6 +10,8 @@ _GROWING = ("validation_seeds", "test_seeds")
 _BY_NAME = ("configurations", "search_spaces", "registered_configurations", "critics")
 _BY_ENVIRONMENT = ("environments", "environment_settings")
 _HISTORY = ("begun_as", "extensions")
+
+_MAX_LISTED = 5
 
 
 def without_history(protocol: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +106,18 @@ def differences(earlier: Any, now: Any, where: str = "") -> Iterator[tuple[str, 
         yield where, earlier, now
 
 
-def short(value: Any) -> str:
-    """``value`` in a message."""
+def listed(found: Iterable[tuple[str, Any, Any]], left: str, right: str) -> str:
+    """``seed: 0 then, 1 now; ...``, the first few :func:`differences`; empty where there is none.
+
+    :param found: the differences
+    :param left: where or when the first of two values holds
+    :param right: where or when the second does
+    """
+    lines = [f"{where}: {_short(one)} {left}, {_short(other)} {right}" for where, one, other in found]
+    more = [f"and {len(lines) - _MAX_LISTED} more"] if len(lines) > _MAX_LISTED else []
+    return "; ".join([*lines[:_MAX_LISTED], *more])
+
+
+def _short(value: Any) -> str:
     text = "nothing" if value is None else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

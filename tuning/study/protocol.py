@@ -12,13 +12,11 @@ from sb3_ppo_variants.registry import get_algorithm
 from ..runs.cell import CELL_SCHEMA, canonical_json, package_versions
 from ..runs.files import write_atomically
 from .configurations import is_own
-from .extension import differences, growth, reduced, short, without_history
+from .extension import differences, growth, listed, reduced, without_history
 from .rules import CANDIDATES, CONFIDENCE, FAILED_RUNS, N_PRUNING_STARTUP_TRIALS, N_STARTUP_TRIALS, RESAMPLES
 from .scales import FLOOR, TABLE_VERSION
 from .seeds import SeedSets, seed_sets
 from .study_file import Study
-
-_MAX_DIFFERENCES = 5
 
 
 def study_seeds(study: Study) -> SeedSets:
@@ -164,16 +162,11 @@ def _extended(earlier: dict[str, Any], protocol: dict[str, Any], folder: Path) -
     """``earlier`` where it says the same as ``protocol``, else ``protocol`` with the history of ``earlier``."""
     begun = without_history(earlier)
     # The run seeds follow from the study's seed and budget: naming them too would only bury the reason.
-    lines = [
-        f"{where}: {short(then)} then, {short(now)} now"
-        for where, then, now in differences(begun, reduced(protocol, begun))
-        if not where.startswith("seeds.")
-    ]
-    if lines:
-        shown = "; ".join(lines[:_MAX_DIFFERENCES])
-        more = f"; and {len(lines) - _MAX_DIFFERENCES} more" if len(lines) > _MAX_DIFFERENCES else ""
+    found = (each for each in differences(begun, reduced(protocol, begun)) if not each[0].startswith("seeds."))
+    shown = listed(found, "then", "now")
+    if shown:
         raise ValueError(
-            f"{folder} was begun with another protocol ({shown}{more}): "
+            f"{folder} was begun with another protocol ({shown}): "
             f"give another --out, the options of then, or remove {folder}"
         )
     added = growth(protocol, begun)
