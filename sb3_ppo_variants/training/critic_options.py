@@ -9,12 +9,10 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import RolloutBufferSamples, Schedule
 from stable_baselines3.common.utils import obs_as_tensor, update_learning_rate
-from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.engines.engine import CriticSettings
 from sb3_ppo_variants.training.checks import check_choice, check_count, check_number
@@ -151,16 +149,9 @@ class CriticOptions(ScheduledOptions, Exploration):
         """Return what the policy needs beside one observation at the start of an episode."""
         return {}
 
-    def collect_rollouts(  # noqa: D102 -- see SB3Seams
-        self,
-        env: VecEnv,
-        callback: BaseCallback,
-        rollout_buffer: RolloutBuffer,
-        n_rollout_steps: int,
-        *family_arguments: Any,
-    ) -> bool:
+    def _before_rollout(self) -> None:
         self._truncations = ()
-        return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *family_arguments)
+        super()._before_rollout()
 
     # One update -----------------------------------------------------------------------------------------------------
 

@@ -5,11 +5,8 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.preprocessing import get_action_dim
-from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants.training.checks import check_number
 from sb3_ppo_variants.training.sb3_seams import SB3Seams
@@ -59,26 +56,19 @@ class Exploration(SB3Seams):
         if seed is not None:
             self.exploration_noise = None
 
-    def collect_rollouts(  # noqa: D102 -- see SB3Seams
-        self,
-        env: VecEnv,
-        callback: BaseCallback,
-        rollout_buffer: RolloutBuffer,
-        n_rollout_steps: int,
-        *family_arguments: Any,
-    ) -> bool:
-        self._prepare_noise(env.num_envs)
-        return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps, *family_arguments)
+    def _before_rollout(self) -> None:
+        self._prepare_noise()
+        super()._before_rollout()
 
-    def _prepare_noise(self, n_envs: int) -> None:
+    def _prepare_noise(self) -> None:
         """Go on with the noise where the last rollout ended; begin anew if other noise is asked for than it is."""
         if self.exploration_noise_color == 0:
             self.exploration_noise = None
             return
         n_dims = get_action_dim(self.action_space)
-        settings = [self.exploration_noise_color, self.seed, n_envs, n_dims]
+        settings = [self.exploration_noise_color, self.seed, self.n_envs, n_dims]
         if self.exploration_noise is None or settings != self._noise_settings:
             seed = int(th.randint(np.iinfo(np.int64).max, ()))
-            self.exploration_noise = ColoredNoise(float(self.exploration_noise_color), seed, n_envs, n_dims)
+            self.exploration_noise = ColoredNoise(float(self.exploration_noise_color), seed, self.n_envs, n_dims)
             self._noise_settings = settings
         self.exploration_noise.begin_rollout()
