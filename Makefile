@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 TYPED := build/typed
 
+# The tests start our commands a hundred times: where this is set, each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup rank test fast-tests test-slow bench lint mutants docs docs-serve
 

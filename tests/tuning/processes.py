@@ -41,12 +41,19 @@ def finished_cells(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def workers_of(pid: int) -> list[int]:
-    """Worker processes of a coordinator; multiprocessing's resource tracker is none."""
-    # Listed by the thread that started them: each worker has one
+    """Worker processes of a coordinator: copies of the one that has imported everything, if it has come so far."""
+    server = next((child for child in _children(pid) if _is_server(child)), None)
+    return [] if server is None else _children(server)
+
+
+def _children(pid: int) -> list[int]:
+    # Listed by the thread that started them
     threads = Path(f"/proc/{pid}/task").glob("*/children")
-    children = [child for thread in threads for child in thread.read_text().split()]
-    lines = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
-    return [child for child, line in lines.items() if b"spawn_main" in line]
+    return [int(child) for thread in threads for child in thread.read_text().split()]
+
+
+def _is_server(pid: int) -> bool:
+    return b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 class running:  # noqa: N801

@@ -20,7 +20,7 @@ from sb3_ppo_variants.tuning.runs.cluster import DaskExecutor
 from sb3_ppo_variants.tuning.runs.executor import MemoryLimitError, WorkerDiedError
 from tuning_helpers import SMALL_STUDY, without_times
 from typer.testing import CliRunner
-from worker_tasks import die_unless_enough, leak, report_and_sleep, threads_and_sigint
+from worker_tasks import die_unless_enough, leak, report_and_sleep, threads_and_sigint, who_asked_for_this_process
 
 from sb3_ppo_variants import cli
 
@@ -106,7 +106,7 @@ def test_tasks_run_in_a_process_of_their_own_with_one_thread(cluster: Cluster) -
         with Client(cluster.address, set_as_default=False) as client:
             workers = set(client.run(os.getpid).values())
         assert len(workers) == 2
-        assert {executor.submit(os.getppid).result() for _ in range(4)} <= workers
+        assert {executor.submit(who_asked_for_this_process).result() for _ in range(4)} <= workers
 
 
 def test_limits_and_deaths_are_those_of_the_local_pool(executor: DaskExecutor, tmp_path: Path) -> None:

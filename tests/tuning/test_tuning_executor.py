@@ -124,6 +124,20 @@ def test_a_pool_whose_idle_workers_are_killed_goes_on(executor: LocalExecutor) -
     assert executor.submit(pow, 2, 3).result() == 8
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are copies on Linux only")
+def test_a_pool_whose_workers_lose_the_process_that_they_are_copies_of_goes_on(executor: LocalExecutor) -> None:
+    os.kill(executor.submit(os.getppid).result(), signal.SIGKILL)
+    assert executor.submit(pow, 2, 3).result() == 8
+
+
+def test_workers_know_the_environment_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they are copies of was started before."""
+    for value in ("one", "two"):
+        monkeypatch.setenv("SOMETHING_NEW", value)
+        with LocalExecutor(1) as pool:
+            assert pool.submit(os.getenv, "SOMETHING_NEW").result() == value
+
+
 def test_workers_that_cannot_start_are_an_error_not_an_endless_loop(tmp_path: Path) -> None:
     pool = LocalExecutor(1, log=tmp_path / "no such folder" / "workers.log")
     with pytest.raises(futures.BrokenExecutor, match=r"die as soon as they start; see .*workers.log"):

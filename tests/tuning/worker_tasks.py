@@ -1,5 +1,6 @@
 """Tasks for worker processes, which import this file: it brings nothing that costs them time or memory."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -55,6 +56,12 @@ def threads_and_sigint() -> tuple[str | None, bool]:
 
     blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, set())
     return os.environ.get("OMP_NUM_THREADS"), torch.get_num_threads() == 1 and blocked
+
+
+def who_asked_for_this_process() -> int:
+    parent = multiprocessing.parent_process()
+    assert parent is not None and parent.pid is not None
+    return parent.pid
 
 
 def wait_for(path: Path) -> None:
