@@ -25,12 +25,12 @@ $(STAMP): pyproject.toml setup.py constraints.txt $(wildcard native/*)
 rank: setup ## tune and rank the variants, PPO and TRPO on CartPole-v1 (10 minutes on 2 cores)
 	$(BIN)/ppo-variants rank quick
 
-# Side by side: the checks of types use one core, and some tests wait for processes of theirs.
+# Side by side, and more processes than cores: some tests wait for processes of theirs.
 test: setup ## lint, types and the fast tests
 	@$(MAKE) --no-print-directory --jobs=2 lint fast-tests
 
 fast-tests: setup
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-slow: setup ## the learning and statistics tests, which take long
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow --timeout 3600

@@ -45,6 +45,7 @@ def table(text: str, number: int = 0) -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(header[1:], row[1:], strict=True)) for row in rows}
 
 
+@pytest.mark.slow
 def test_throughput_measures_each_side_in_a_process_and_keeps_every_reading(
     throughput: ModuleType, tmp_path: Path, without_sbx: dict[str, str]
 ) -> None:

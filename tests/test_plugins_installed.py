@@ -102,6 +102,7 @@ def test_train_uses_the_files_hyperparameters(installed: Path, tmp_path: Path) -
     assert (saved["tau"], saved["n_steps"], saved["num_timesteps"]) == (3.0, 64, 256)
 
 
+@pytest.mark.slow
 def test_rank_tunes_and_ranks_it_in_processes_of_its_own(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "study.yml").write_text(yaml.safe_dump(STUDY))
     command(installed, tmp_path, "rank", "study.yml", "--out", "out", "--workers", "1")

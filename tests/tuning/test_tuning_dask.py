@@ -137,6 +137,7 @@ def test_what_is_cancelled_is_stopped_on_its_worker(cluster: Cluster, tmp_path: 
         executor.submit(pow, 2, 2)
 
 
+@pytest.mark.slow
 def test_a_study_on_a_cluster_that_loses_and_gains_a_worker_gives_the_local_ranking(
     cluster: Cluster, study: Path, ranked_once: tuple[Path, str], tmp_path: Path
 ) -> None:
