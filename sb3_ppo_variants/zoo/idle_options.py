@@ -17,7 +17,11 @@ _ONLY_TUNING = (
 _NOT_TUNING = ("--eval-freq", "--save-freq", "--log-interval", "-P", "--progress", "-uuid", "--uuid")
 _EVALUATING = ("--eval-episodes", "--n-eval-envs", "--eval-env-kwargs")
 _TRACKING = ("--wandb-project-name", "--wandb-entity", "--wandb-group", "-tags", "--wandb-tags")
+_COMPARING = ("-vs", "--versus", "-iqm", "--iqm", "-ci", "--ci-size")
 _REPLAYING = ("--save-replay-buffer", "--truncate-last-trajectory")
+
+_Reasons = list[tuple[Collection[str], bool, str]]
+"""Options, whether they do nothing in this company, and why."""
 
 # Of each of these a script takes the first and forgets the others
 _EITHER_OR = (
@@ -49,11 +53,24 @@ def idle_options(name: str, arguments: Sequence[str], *, off_policy: bool) -> li
     :param arguments: its options as they were typed
     :param off_policy: whether the algorithm has a replay buffer
     """
-    if name not in ("train", "optimize"):
-        return []
     given = _given(name, arguments)
+    reasons: _Reasons = []
+    if name in ("train", "optimize"):
+        reasons = _of_training(given, arguments, off_policy)
+    elif name == "plot-from-file":
+        reasons = _of_plots(given)
+    elif name == "load-from-hub":
+        reasons = [(("--verbose",), True, "rl_zoo3's script does not read it")]
+    return [
+        f"{', '.join(typed)} does nothing here: {reason}"
+        for options, is_idle, reason in reasons
+        if is_idle and (typed := [option for option in options if option in given])
+    ]
+
+
+def _of_training(given: set[str], arguments: Sequence[str], off_policy: bool) -> _Reasons:
     is_tuning = bool(given & {*_TUNING})
-    reasons: list[tuple[Collection[str], bool, str]] = [
+    return [
         (_ONLY_TUNING, not is_tuning, "it is for tuning: ppo-variants optimize"),
         (_NOT_TUNING, is_tuning, "the trials of a study do not read it"),
         (
@@ -66,10 +83,12 @@ def idle_options(name: str, arguments: Sequence[str], *, off_policy: bool) -> li
         (("--study-name",), is_tuning and "--storage" not in given, "without --storage no study is kept"),
         (("--n-trials",), is_tuning and "--max-total-trials" in given, "--max-total-trials counts instead"),
     ]
+
+
+def _of_plots(given: set[str]) -> _Reasons:
     return [
-        f"{', '.join(typed)} does nothing here: {reason}"
-        for options, is_idle, reason in reasons
-        if is_idle and (typed := [option for option in options if option in given])
+        (_COMPARING, not given & {"-r", "--rliable"}, "it needs --rliable"),
+        (("--no-million",), "--skip-timesteps" in given, "--skip-timesteps leaves that plot out"),
     ]
 
 

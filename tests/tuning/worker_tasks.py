@@ -60,7 +60,8 @@ def threads_and_sigint() -> tuple[str | None, bool]:
 
 def who_asked_for_this_process() -> int:
     parent = multiprocessing.parent_process()
-    assert parent is not None and parent.pid is not None
+    assert parent is not None
+    assert parent.pid is not None
     return parent.pid
 
 

@@ -26,6 +26,9 @@ IDLE = {
     "of replay buffers": ("train", ["--save-replay-buffer"], "this algorithm has no replay buffer"),
     "a study's name without a storage": ("optimize", ["--study-name", "a"], "without --storage no study is kept"),
     "trials beside their total": ("optimize", ["--n-trials", "3", "--max-total-trials", "2"], "counts instead"),
+    "of comparisons, without them": ("plot-from-file", ["-iqm", "--ci-size", "0.9"], "--ci-size does nothing here: it"),
+    "of a plot that is left out": ("plot-from-file", ["--skip-timesteps", "--no-million"], "--no-million does nothing"),
+    "that a script declares and never reads": ("load-from-hub", ["--verbose", "2"], "--verbose does nothing here"),
 }
 
 
@@ -43,6 +46,7 @@ def test_an_option_that_does_nothing_is_named_with_the_reason(case: str) -> None
         ("train", ["--save-replay-buffer", "--save-freq", "9", "--study-name", "a", "--storage", "s"], True),
         ("optimize", ["--n-trials", "3", "--study-name", "a", "--storage", "s", "--eval-episodes", "3"], False),
         ("enjoy", ["--n-envs", "2", "-P"], False),
+        ("plot-from-file", ["-r", "-iqm", "-vs", "--ci-size", "0.9", "--no-million"], False),
     ],
 )
 def test_nothing_is_said_of_options_that_count(name: str, arguments: list[str], off_policy: bool) -> None:

@@ -219,9 +219,9 @@ def _discard(pool: ProcessPool) -> None:
 
 
 def _context() -> BaseContext:
-    """How workers start: on Linux as copies of a process that has imported what every cell needs and has done nothing else.
+    """How workers start: on Linux as copies of a process that has done nothing but import what every cell needs.
 
-    To import it takes seconds of a core, for each worker, and again for each that was stopped or died. A copy takes none.
+    That takes seconds of a core, which each worker, and each that comes after one that died, would need again.
     Elsewhere system libraries do not always outlive a copy, so each worker imports for itself.
     """
     if sys.platform != "linux":
