@@ -9,6 +9,7 @@ from sb3_ppo_variants.tuning.study.costs import SPEEDS
 from sb3_ppo_variants.tuning.study.study_file import Study, load_study, shipped_studies
 from tuning_helpers import SMALL_STUDY
 
+from sb3_ppo_variants.experiment import registered_entry
 from sb3_ppo_variants.registry import ALGORITHMS
 
 
@@ -33,8 +34,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "study.yml"
 
 
-def test_quick_classic_mujoco_and_critic_are_shipped() -> None:
-    assert shipped_studies() == ["classic", "critic", "mujoco", "quick"]
+def test_five_studies_are_shipped() -> None:
+    assert shipped_studies() == ["classic", "critic", "engines", "mujoco", "quick"]
     quick = load_study("quick")
     assert list(quick.environments) == ["CartPole-v1"]
     assert {"ppo", "trpo"} < set(quick.algorithms)
@@ -62,12 +63,21 @@ def test_the_study_of_the_critic_compares_each_variant_with_itself() -> None:
     assert (trpo["n_critic_updates"], trpo["learning_rate"], trpo["batch_size"]) == (20, 0.001, 128)
 
 
+def test_the_study_of_the_engines_differs_in_nothing_else() -> None:
+    study = load_study("engines")
+    assert (study.budget.trials, study.budget.test_seeds) == (0, 10)
+    for env_id in study.environments:
+        registered = registered_entry("clip_ppo", env_id)
+        for engine in ("torch", "numpy", "compiled"):
+            assert study.space(f"clip_ppo_{engine}", env_id).default == {**registered, "engine": engine}
+
+
 @pytest.mark.parametrize("name", ["quick", "classic", "mujoco"])
 def test_shipped_studies_accept_every_registered_algorithm(name: str) -> None:
     assert list(load_study(name, algorithms=["all"]).algorithms) == list(ALGORITHMS)
 
 
-@pytest.mark.parametrize("name", ["quick", "classic", "mujoco", "critic"])
+@pytest.mark.parametrize("name", ["quick", "classic", "mujoco", "critic", "engines"])
 def test_the_cost_of_shipped_studies_is_known(name: str) -> None:
     assert set(load_study(name).environments) <= set(SPEEDS)
 
