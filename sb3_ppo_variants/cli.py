@@ -108,7 +108,8 @@ def _algorithm_table(algorithms: "list[Algorithm]") -> "Table":
 @app.command()
 def rank(
     study: Annotated[
-        str, typer.Argument(help="A shipped study (quick, classic, mujoco, critic, engines), or the path of a YAML file.")
+        str,
+        typer.Argument(help="A shipped study (quick, classic, mujoco, critic, engines), or the path of a YAML file."),
     ],
     *,
     out: Annotated[Path | None, typer.Option(help="Folder of the results.", show_default="runs/STUDY")] = None,

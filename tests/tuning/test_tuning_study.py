@@ -67,7 +67,7 @@ def test_the_study_of_the_engines_differs_in_nothing_else() -> None:
     study = load_study("engines")
     assert (study.budget.trials, study.budget.test_seeds) == (0, 10)
     for env_id in study.environments:
-        registered = registered_entry("clip_ppo", env_id)
+        registered = registered_entry("clip_ppo", env_id) | {"n_timesteps": study.environments[env_id].steps}
         for engine in ("torch", "numpy", "compiled"):
             assert study.space(f"clip_ppo_{engine}", env_id).default == {**registered, "engine": engine}
 
@@ -168,7 +168,7 @@ def test_a_study_cannot_run_code(path: Path) -> None:
 
 def test_an_unknown_name_lists_the_shipped_studies(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"study quik: no such file, and no shipped study of that name .classic, critic, mujoco, quick"
+        ValueError, match=r"study quik: no such file, and no shipped study of that name .classic, critic, engines, "
     ):
         load_study("quik")
     with pytest.raises(ValueError, match="cannot be read"):
