@@ -94,24 +94,31 @@ RUNS: dict[str, Callable[[Path], Run]] = {
 }
 
 
-def _killed_after(seconds: float, run: Run) -> bool:
-    """Train in a fork that is killed some time after its first checkpoint; tell whether it was still running."""
+def _started(run: Run, result: Path) -> int:
+    """Train in a fork; return its number when it has written a checkpoint, or has ended without one."""
     before = archive.checkpoints(run.folder)
     child = os.fork()
     if child == 0:
+        status = 1
         try:
-            run.train()
+            result.write_bytes(pickle.dumps(run.train()))
+            status = 0
         finally:
-            os._exit(0)
-    while archive.checkpoints(run.folder) == before and os.waitpid(child, os.WNOHANG) == (0, 0):
+            os._exit(status)
+    while (
+        archive.checkpoints(run.folder) == before
+        and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    ):
         time.sleep(0.01)
+    return child
+
+
+def _killed_after(seconds: float, run: Run) -> bool:
+    """Kill a fork that trains some time after its first checkpoint; tell whether it was still running."""
+    child = _started(run, run.folder.with_suffix(".result"))
     time.sleep(seconds)
-    try:
-        os.kill(child, signal.SIGKILL)
-        status = os.waitpid(child, 0)[1]
-    except (ProcessLookupError, ChildProcessError):  # it came to its end before a checkpoint
-        return False
-    return was_killed(status)
+    os.kill(child, signal.SIGKILL)  # one that has ended is still there until it is waited for
+    return was_killed(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.parametrize("make_run", RUNS.values(), ids=RUNS)
@@ -119,8 +126,9 @@ def test_killed_at_random_moments_it_ends_as_if_left_alone(
     tmp_path: Path, make_run: Callable[[Path], Run], request: pytest.FixtureRequest
 ) -> None:
     result, moments = tmp_path / "result", random.Random(request.node.callspec.id)  # noqa: S311 -- moments of tests
-    begun = time.monotonic()
-    assert in_a_child(make_run(tmp_path / "undisturbed").train, result) == 0
+    child = _started(make_run(tmp_path / "undisturbed"), result)
+    begun = time.monotonic()  # environments in processes take longer to start than all of the training
+    assert os.waitpid(child, 0)[1] == 0
     seconds = time.monotonic() - begun
     undisturbed = _read(result)
     run = make_run(tmp_path / "killed")
