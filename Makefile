@@ -9,7 +9,7 @@ TYPED := build/typed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup rank test fast-tests test-slow bench lint mutants docs docs-serve
+.PHONY: help setup rank test fast-tests test-numpy test-slow bench lint mutants docs docs-serve
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt $(wildcard native/*)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[tuning,zoo,dask,mujoco,box2d,docs,test]'
 	@touch $@
 
-rank: setup ## tune and rank the variants, PPO and TRPO on CartPole-v1 (10 minutes on 2 cores)
+rank: setup ## tune and rank three variants, PPO and TRPO on CartPole-v1 (minutes on 2 cores)
 	$(BIN)/ppo-variants rank quick
 
 # Side by side, and more processes than cores: some tests wait for processes of theirs.
@@ -31,6 +31,9 @@ test: setup ## lint, types and the fast tests
 
 fast-tests: setup
 	$(BIN)/python -m pytest -n 3 --dist worksteal
+
+test-numpy: setup ## the library's fast tests with the compiled kernels switched off
+	SB3_PPO_VARIANTS_KERNELS=numpy $(BIN)/python -m pytest -n 3 --dist worksteal tests/test_*.py
 
 test-slow: setup ## the learning and statistics tests, which take long
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow --timeout 3600

@@ -95,7 +95,8 @@ def main() -> None:
     summary = summarise(readings)
     state = machine() | {"threads": 1}
     budget = {name: getattr(options, name) for name in ("rounds", "updates", "n_steps", "at_once")}
-    record = {"machine": state, "versions": found, "options": budget, "summary": summary}
+    titles = SIDES | {name: setting.title for name, setting in SETTINGS.items()}
+    record = {"machine": state, "versions": found, "options": budget, "titles": titles, "summary": summary}
     write_json(options.json, record | {"readings": [vars(reading) for reading in readings]})
     print(report(summary, options))
     print(footer(state, found.get("sbx", {}) | versions()))

@@ -124,9 +124,10 @@ class Run:
 
 
 def train(cls: type[PPO], setting: Setting, **arguments: Any) -> Run:
-    """Train from scratch."""
+    """Train from scratch, the variants on the engine that has SB3's bits."""
     env = setting.env()
-    model = cls(setting.policy, env, **(_SMALL | dict(setting.kwargs) | arguments))
+    exact = {"engine": "torch"} if issubclass(cls, UpdateLoop) else {}
+    model = cls(setting.policy, env, **(_SMALL | exact | dict(setting.kwargs) | arguments))
     recorder = LogRecorder()
     model.set_logger(Logger(None, [recorder]))
     model.learn(setting.rollouts * model.n_steps * model.n_envs)

@@ -110,8 +110,9 @@ def test_predict_needs_the_actor_s_keys_alone(cls: Any, deterministic: bool) -> 
         model.predict({"state": whole["state"]})
 
 
-@pytest.mark.parametrize("cls", FORMS)
-@pytest.mark.parametrize("critic", [{}, {"critic_epochs": 2}], ids=["joint critic", "own critic"])
+@pytest.mark.parametrize(
+    ("cls", "critic"), zip(FORMS, [{}, {"critic_epochs": 2}, {}, {"critic_epochs": 2}], strict=True)
+)
 def test_both_learn_and_files_bring_them_back(cls: Any, critic: dict[str, Any]) -> None:
     model = make(cls, **critic)
     before = [parameter.detach().clone() for parameter in model.policy.parameters()]

@@ -35,7 +35,7 @@ def assert_same_run(ours: Any, theirs: Any) -> None:
 
 @pytest.mark.parametrize(
     ("cls", "actions"),
-    [(PPO, DISCRETE), (PPO, BOX), (PPO, MULTI_DISCRETE), (TRPO, MULTI_BINARY), (TRPO, DISCRETE)],
+    [(PPO, BOX), (PPO, MULTI_DISCRETE), (TRPO, MULTI_BINARY), (TRPO, DISCRETE)],
     ids=str,
 )
 def test_a_run_is_that_of_the_class(cls: Any, actions: Any) -> None:

@@ -30,14 +30,22 @@ def distance(one: UpdateLoop, other: UpdateLoop) -> float:
     return float((vectors[0] - vectors[1]).norm() / vectors[0].norm())
 
 
+_SPACES = {type(space).__name__: space for space in (DISCRETE, BOX, MULTI_DISCRETE, MULTI_BINARY)}
+# Each variant with continuous actions and, in turn, with one of the other spaces; the rest with the slow tests
+_ALWAYS = {(name, space) for number, name in enumerate(VARIANTS) for space in ("Box", list(_SPACES)[number % 4])}
+
+
 @compiled
-@pytest.mark.parametrize("algorithm_id", VARIANTS)
 @pytest.mark.parametrize(
-    "actions", [DISCRETE, BOX, MULTI_DISCRETE, MULTI_BINARY], ids=lambda space: type(space).__name__
+    ("algorithm_id", "actions"),
+    [
+        pytest.param(name, space, marks=[] if (name, kind) in _ALWAYS else [pytest.mark.slow], id=f"{name}-{kind}")
+        for name in VARIANTS
+        for kind, space in _SPACES.items()
+        if name != "rpo" or kind == "Box"
+    ],
 )
 def test_an_update_of_every_variant_is_that_of_numpy(algorithm_id: str, actions: spaces.Space[Any]) -> None:
-    if algorithm_id == "rpo" and actions is not BOX:
-        return
     numpy_run, compiled_run = (
         make(VARIANTS[algorithm_id].cls, actions, engine=engine).learn(129) for engine in ("numpy", "compiled")
     )

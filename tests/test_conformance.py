@@ -1,7 +1,8 @@
 """The public conformance suite passes on every shipped class, and fails on broken ones with a message to act on."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 from unittest import SkipTest
 
@@ -13,7 +14,15 @@ from helpers import differing, tensors_of
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
 
-from sb3_ppo_variants import AdaptiveClipPPO, ClipPPO, NonFiniteUpdateError, UpdateLoop
+from sb3_ppo_variants import (
+    AdaptiveClipPPO,
+    AdaptiveLRPPO,
+    ClipPPO,
+    KLPenaltyPPO,
+    NonFiniteUpdateError,
+    TrustRegionPPO,
+    UpdateLoop,
+)
 from sb3_ppo_variants.registry import VARIANTS
 from sb3_ppo_variants.search_space import FloatRange
 from sb3_ppo_variants.testing import (
@@ -31,10 +40,34 @@ from sb3_ppo_variants.testing import (
 from sb3_ppo_variants.training.checks import check_number
 from sb3_ppo_variants.training.schedules import Range
 
+# Each kind of variant with every check: nothing is measured, updates are undone, the objective and the rate change
+_WHOLE = (ClipPPO, TrustRegionPPO, KLPenaltyPPO, AdaptiveLRPPO)
+# The others with those that look at what a variant adds; with these, which look at the loop, among the slow tests
+_OF_THE_LOOP = (
+    "image_observations", "dict_observations", "several_environments", "vec_normalize", "evaluate_policy",
+    "get_and_set_parameters", "custom_objects", "saved_file_holds_nothing_big", "first_rollout_is_the_baselines",
+    "callbacks", "progress_bar", "tensorboard", "non_finite_observation", "non_finite_reward",
+)  # fmt: skip
+
+
+def _contract_of(variant: type[UpdateLoop]) -> type[VariantContract]:
+    repeated = () if variant in _WHOLE else [f"test_{name}" for name in _OF_THE_LOOP]
+    tests = {name: _with_the_slow_tests(getattr(VariantContract, name)) for name in repeated}
+    return type(f"Test{variant.__name__}", (VariantContract,), {"variant": variant, **tests})
+
+
+def _with_the_slow_tests(test: Callable[[Any], None]) -> Callable[[Any], None]:
+    @pytest.mark.slow
+    @wraps(test)
+    def slow(self: Any) -> None:
+        test(self)
+
+    return slow
+
+
 # TestClipPPO, TestAdaptiveClipPPO, ...: each check is a test of its own
 for _variant in VARIANTS.values():
-    _name = f"Test{_variant.cls.__name__}"
-    globals()[_name] = type(_name, (VariantContract,), {"variant": _variant.cls})
+    globals()[f"Test{_variant.cls.__name__}"] = _contract_of(_variant.cls)
 
 
 @pytest.mark.parametrize("algorithm_id", list(VARIANTS))

@@ -38,7 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def make(cls: type, env_id: Any, n_envs: int = 2, **kwargs: Any) -> Any:
     env = make_vec_env(env_id, n_envs, seed=1)
-    defaults = {"n_steps": 256 // n_envs, "batch_size": 64, "seed": 1, "device": "cpu"}
+    defaults = {"n_steps": 256 // n_envs, "batch_size": 64, "n_epochs": 3, "seed": 1, "device": "cpu"}
     return cls("MlpPolicy", env, **(defaults | kwargs))
 
 
@@ -120,15 +120,15 @@ class Episodes(BaseCallback):
 
 @cache
 def episodes_of(cls: type, env_id: str, **chosen: Any) -> Any:
-    """Returns and lengths of the episodes of ten rollouts."""
+    """Returns and lengths of the episodes of six rollouts."""
     recorder = Episodes()
-    model = make(cls, env_id, n_epochs=3, **SETTINGS[env_id], **chosen).learn(10 * 256, callback=recorder)
-    assert model.num_timesteps == 10 * 256
+    model = make(cls, env_id, **SETTINGS[env_id], **chosen).learn(6 * 256, callback=recorder)
+    assert model.num_timesteps == 6 * 256
     return np.array(recorder.episodes)
 
 
-@pytest.mark.parametrize(("env_id", "followed"), [("CartPole-v1", 50), ("Pendulum-v1", 10)])
-def test_ten_rollouts_follow_sb3_until_rounding_flips_an_action(env_id: str, followed: int, engine: str) -> None:
+@pytest.mark.parametrize(("env_id", "followed"), [("CartPole-v1", 40), ("Pendulum-v1", 5)])
+def test_six_rollouts_follow_sb3_until_rounding_flips_an_action(env_id: str, followed: int, engine: str) -> None:
     """CartPole's actions are discrete: equal for long. Pendulum's drift apart bit by bit, and its motion is chaotic."""
     sb3, ours = episodes_of(PPO, env_id), episodes_of(ClipPPO, env_id, engine=engine)
     assert len(sb3) > followed
@@ -202,7 +202,7 @@ def test_switching_the_engine_in_mid_training_continues_the_run() -> None:
             assert_shared(switching)
     assert len(switching.policy.optimizer.state) == len(list(switching.policy.parameters()))
     assert {int(state["step"]) for state in switching.policy.optimizer.state.values()} == {
-        (2 + len(ARRAY_ENGINES)) * 4 * 10
+        (2 + len(ARRAY_ENGINES)) * 4 * 3
     }
     assert largest_difference(straight, switching) < 5e-3
 
@@ -217,8 +217,26 @@ def test_auto_takes_the_fastest_for_plain_mlps_and_torch_elsewhere(capsys: pytes
     assert capsys.readouterr().out.count("Engine:") == 0, "the choice is reported once"
 
 
-def test_default_is_torch_so_that_results_equal_sb3_bit_for_bit() -> None:
-    assert make(ClipPPO, "CartPole-v1").engine_in_use == "torch"
+def test_the_default_is_the_fastest_and_sb3s_bits_are_one_word_away(capsys: pytest.CaptureFixture[str]) -> None:
+    assert make(ClipPPO, "CartPole-v1", verbose=1).engine_in_use == ARRAY_ENGINES[-1]
+    assert f"Engine: {ARRAY_ENGINES[-1]}" in capsys.readouterr().out
+    assert make(ClipPPO, "CartPole-v1", engine="torch").engine_in_use == "torch"
+
+
+def test_whatever_changes_the_forward_pass_of_one_model_sends_auto_to_torch(capsys: pytest.CaptureFixture[str]) -> None:
+    model = make(ClipPPO, "CartPole-v1", engine="auto").learn(256)
+    evaluate = model.policy.evaluate_actions
+    model.policy.evaluate_actions = evaluate
+    assert model.engine_in_use == "torch"
+    del model.policy.evaluate_actions
+    assert model.engine_in_use == ARRAY_ENGINES[-1]
+    for register in ("register_forward_pre_hook", "register_full_backward_pre_hook", "register_forward_hook"):
+        handle = getattr(model.policy.mlp_extractor.policy_net[0], register)(lambda *_: None)
+        assert model.engine_in_use == "torch", register
+        handle.remove()
+    th.nn.utils.spectral_norm(model.policy.mlp_extractor.policy_net[0])
+    assert model.engine_in_use == "torch"
+    assert not capsys.readouterr().out
 
 
 class _SurrogateOnly(UpdateLoop):
@@ -372,7 +390,7 @@ def test_what_surrounds_training_sees_what_it_sees_with_sb3(tmp_path: Path, engi
         env = VecNormalize(make_vec_env("Pendulum-v1", 2, seed=1, monitor_dir=str(folder)), gamma=0.9)
         eval_env = VecNormalize(make_vec_env("Pendulum-v1", 1, seed=5), training=False, norm_reward=False)
         evaluation = EvalCallback(eval_env, eval_freq=200, n_eval_episodes=1, log_path=str(folder), verbose=0)
-        model = cls("MlpPolicy", env, n_steps=200, batch_size=50, seed=1, device="cpu", **chosen)
+        model = cls("MlpPolicy", env, n_steps=200, batch_size=50, n_epochs=3, seed=1, device="cpu", **chosen)
         model.learn(800, callback=evaluation)
         monitored = load_results(str(folder))["r"]
         evaluations = np.load(folder / "evaluations.npz")
@@ -400,7 +418,7 @@ def test_rules_act_as_on_torch(cls: type[UpdateLoop], engine: str) -> None:
     kwargs = {} if cls is AdaptiveClipPPO else {"max_kl": 0.002}
     logs = []
     for name in ("torch", engine):
-        model = make(cls, "CartPole-v1", engine=name, learning_rate=3e-3, **kwargs).learn(512)
+        model = make(cls, "CartPole-v1", engine=name, learning_rate=3e-3, n_epochs=10, **kwargs).learn(512)
         logs.append(model.logger.name_to_value)
     torch_logs, array_logs = logs
     for key, value in torch_logs.items():
@@ -415,7 +433,7 @@ def test_critic_alone_goes_on_after_the_actor_stopped(engine: str) -> None:
     model.learn(256)
     named = dict(model.policy.named_parameters())
     steps = {name: int(model.policy.optimizer.state[parameter]["step"]) for name, parameter in named.items()}
-    assert {count for name, count in steps.items() if "value" in name} == {40}
+    assert {count for name, count in steps.items() if "value" in name} == {12}
     # The first minibatch has a KL of zero, rounding aside: at most a step or two reach the actor
     assert max(count for name, count in steps.items() if "value" not in name) <= 2
     assert any(
@@ -444,11 +462,11 @@ def test_a_gradient_whose_norm_overflows_is_clipped_to_nothing() -> None:
     assert not group.second_moments.any()
 
 
-def test_a_non_finite_gradient_never_reaches_the_parameters(engine: str) -> None:
+def test_a_non_finite_loss_never_reaches_the_parameters(engine: str) -> None:
     model = make(ClipPPO, "CartPole-v1", engine=engine).learn(256)
     model.vf_coef = float("inf")
     before = [parameter.detach().clone() for parameter in model.policy.parameters()]
-    with pytest.raises(NonFiniteUpdateError, match="gradient"):
+    with pytest.raises(NonFiniteUpdateError, match="loss"):
         model.train()
     assert all(th.equal(a, b) for a, b in zip(before, model.policy.parameters(), strict=True))
 

@@ -38,6 +38,16 @@ def make_env(action_space: spaces.Space[Any]) -> DummyVecEnv:
     return DummyVecEnv([lambda: env])
 
 
+@pytest.fixture(autouse=True)
+def _keep_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SB3 casts observations to float32; both sides must read the same numbers."""
+
+    def extract(self: Any, obs: th.Tensor, extractor: Any = None) -> th.Tensor:
+        return obs.to(self.action_net.weight.dtype).flatten(1)
+
+    monkeypatch.setattr("stable_baselines3.common.policies.ActorCriticPolicy.extract_features", extract)
+
+
 @pytest.fixture(params=ARRAY_ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
     return request.param
@@ -49,9 +59,6 @@ def make_model(cls: type[UpdateLoop], action_space: spaces.Space[Any], engine: s
     if engine == "numpy":
         model.policy.double()
     model.engine = engine
-    dtype = model.policy.action_net.weight.dtype
-    # SB3 casts observations to float32; both sides must read the same numbers
-    model.policy.extract_features = lambda obs, extractor=None: obs.to(dtype).flatten(1)  # type: ignore[method-assign]
     model.max_grad_norm = 1e9
     rng = np.random.default_rng(5)
     buffer = model.rollout_buffer
@@ -119,13 +126,14 @@ def assert_equal_gradients(model: UpdateLoop, indices: np.ndarray) -> None:
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("algorithm_id", VARIANTS)
-def test_gradients_of_every_variant_and_head_with_every_activation(algorithm_id: str, space: str, engine: str) -> None:
+def test_gradients_of_every_variant_and_head(algorithm_id: str, space: str, engine: str) -> None:
+    """With an activation that is told from the output (tanh) and with one that is not, where the engine has such."""
     cls = VARIANTS[algorithm_id].cls
     if algorithm_id == "rpo" and space != "Box":
         with pytest.raises(ValueError, match="ClipPPO"):
             make_model(cls, SPACES[space], engine)
         return
-    for activation in ACTIVATIONS if engine == "numpy" else COMPILED_ACTIVATIONS:
+    for activation in ("tanh", "silu") if engine == "numpy" else COMPILED_ACTIVATIONS:
         kwargs = {"activation_fn": activation, "net_arch": {"pi": [9, 8], "vf": [7]}}
         model = make_model(cls, SPACES[space], ent_coef=0.013, vf_coef=0.7, engine=engine, policy_kwargs=kwargs)
         assert_equal_gradients(model, np.random.default_rng(1).permutation(N_STEPS))

@@ -58,8 +58,14 @@ class Everything(PullsBack, LikesEntropy, Absolute):
     pass
 
 
-@pytest.mark.parametrize("actions", [BOX, DISCRETE, MULTI_DISCRETE, MULTI_BINARY], ids=str)
-@pytest.mark.parametrize("cls", [Soft, PullsBack, LikesEntropy, Absolute, Everything])
+@pytest.mark.parametrize(
+    ("cls", "actions"),
+    [
+        *((Everything, actions) for actions in (BOX, DISCRETE, MULTI_DISCRETE, MULTI_BINARY)),
+        *zip((Soft, PullsBack, LikesEntropy, Absolute), (BOX, DISCRETE, MULTI_BINARY, MULTI_DISCRETE), strict=True),
+    ],
+    ids=str,
+)
 def test_a_hook_without_a_slope_trains_as_in_pytorch(cls: Any, actions: Any) -> None:
     assert_agree(cls, actions)
 
@@ -115,6 +121,15 @@ def test_what_arrays_do_not_have_is_named_and_trained_in_pytorch() -> None:
     assert "batch.distribution" in _reason(ReadsDistribution)
     assert "batch.distribution" in _reason(AsksWhatItIs)
     assert "batch.values" in _reason(ReadsValues)
+
+
+def test_a_hook_that_wants_whole_minibatches_runs_in_pytorch() -> None:
+    class Counts(ClipPPO):
+        def _surrogate(self, batch: Any) -> th.Tensor:
+            assert len(batch.ratio) >= 8, "too few to take quantiles of"
+            return super()._surrogate(batch)
+
+    assert "a hook of Counts raises AssertionError on a few samples: too few" in _reason(Counts)
 
 
 def test_a_hook_that_trains_more_than_the_minibatch_runs_in_pytorch() -> None:

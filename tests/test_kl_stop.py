@@ -28,7 +28,9 @@ class Recorded(KLStopPPO):
 
 def learned(max_kl: float, cls: type[KLStopPPO] = Recorded, engine: str = "torch", **kwargs: Any) -> Any:
     settings: dict[str, Any] = {"n_steps": N_STEPS, "batch_size": BATCH, "n_epochs": EPOCHS, "learning_rate": 5e-3}
-    model = cls("MlpPolicy", make_env(VECTOR, BOX), max_kl=max_kl, seed=0, device="cpu", **(settings | kwargs))
+    model = cls(
+        "MlpPolicy", make_env(VECTOR, BOX), max_kl=max_kl, seed=0, device="cpu", engine=engine, **(settings | kwargs)
+    )
     model.learn(N_STEPS)
     return model
 

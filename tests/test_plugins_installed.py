@@ -95,6 +95,7 @@ def test_list_shows_the_whole_ones(installed: Path, tmp_path: Path) -> None:
     assert "needs_more" not in text
 
 
+@pytest.mark.slow  # tests/zoo/test_zoo_plugins.py does so with what is not installed
 def test_train_uses_the_files_hyperparameters(installed: Path, tmp_path: Path) -> None:
     command(installed, tmp_path, "train", "--algo", "soft_clip_ppo", "--env", "CartPole-v1", "--eval-freq", "-1")
     with zipfile.ZipFile(tmp_path / "logs/soft_clip_ppo/CartPole-v1_1/CartPole-v1.zip") as archive:

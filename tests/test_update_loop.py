@@ -99,7 +99,7 @@ def test_a_penalty_is_added_to_the_policy_loss() -> None:
         def _penalty(self, batch: Any) -> Any:
             return th.full_like(batch.old_log_prob, 2.0)
 
-    plain, penalised = learned(ClipPPO), learned(Penalised)
+    plain, penalised = (learned(cls, engine="torch") for cls in (ClipPPO, Penalised))
     key = "train/policy_gradient_loss"
     assert penalised.logger.name_to_value[key] == pytest.approx(plain.logger.name_to_value[key] + 2.0)
     assert differing(tensors_of(plain), tensors_of(penalised)) == [], "a constant has no gradient"
@@ -160,7 +160,7 @@ def test_the_kl_of_a_minibatch_has_the_new_policys_gradient() -> None:
             assert batch.kl.requires_grad
             return 100 * batch.kl
 
-    kwargs = {"learning_rate": 0.01, "n_epochs": 10}
+    kwargs = {"learning_rate": 0.01, "n_epochs": 10, "engine": "torch"}
     kls = [learned(cls, **kwargs).logger.name_to_value["train/kl"] for cls in (ClipPPO, Penalised)]
     assert kls[1] < 0.5 * kls[0]
 
@@ -209,8 +209,13 @@ def test_a_snapshot_is_installed_in_evaluation_mode_and_taken_out_again(training
 # What is measured -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", ["torch", *ARRAY_ENGINES])
-@pytest.mark.parametrize("actions", [BOX, DISCRETE, MULTI_DISCRETE, MULTI_BINARY])
+@pytest.mark.parametrize(
+    ("actions", "engine"),
+    [
+        *((actions, ARRAY_ENGINES[-1]) for actions in (BOX, DISCRETE, MULTI_DISCRETE, MULTI_BINARY)),
+        *zip((BOX, MULTI_DISCRETE, DISCRETE, MULTI_BINARY), ("torch", "torch", "numpy", "numpy"), strict=True),
+    ],
+)
 def test_logged_diagnostics_are_those_of_the_whole_rollout(actions: Any, engine: str) -> None:
     # More samples than one pass over the rollout measures at a time
     kwargs = {"n_steps": 1100, "batch_size": 275, "n_epochs": 1, "learning_rate": 3e-3, "engine": engine}
@@ -224,11 +229,9 @@ def test_logged_diagnostics_are_those_of_the_whole_rollout(actions: Any, engine:
     assert audit.logs["train/effective_sample_size"] == pytest.approx(effective, rel=1e-4)
 
 
-@pytest.mark.parametrize("actions", [BOX, MULTI_DISCRETE], ids=["box", "multi-discrete"])
-@pytest.mark.parametrize("algorithm_id", VARIANTS)
-def test_both_engines_take_the_same_steps_and_log_the_same_figures(algorithm_id: str, actions: Any) -> None:
-    if algorithm_id == "rpo":
-        actions = BOX
+@pytest.mark.parametrize(("number", "algorithm_id"), enumerate(VARIANTS))
+def test_both_engines_take_the_same_steps_and_log_the_same_figures(number: int, algorithm_id: str) -> None:
+    actions = BOX if number % 2 or algorithm_id == "rpo" else MULTI_DISCRETE
     # The last minibatch has one sample
     kwargs = {"n_steps": 65, "learning_rate": 2e-3, "ent_coef": 0.01, "clip_range_vf": 0.3}
     ours, theirs = (learned(VARIANTS[algorithm_id].cls, actions, engine=name, **kwargs) for name in ("numpy", "torch"))

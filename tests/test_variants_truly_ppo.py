@@ -97,7 +97,9 @@ def test_a_ratio_rollback_of_zero_is_ppo(name: str) -> None:
         th.testing.assert_close(parameter, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["discrete", "box", "state-dependent noise, value clip"])
+@pytest.mark.parametrize(
+    "name", ["discrete", pytest.param("state-dependent noise, value clip", marks=pytest.mark.slow), "box"]
+)
 def test_the_rollback_holds_the_policy_closer_than_the_flat_objective(name: str) -> None:
     hot, setting = (
         {"learning_rate": 3e-3, "n_steps": 64, "batch_size": 32, "n_epochs": 30},

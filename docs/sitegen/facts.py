@@ -1,9 +1,7 @@
 """Tables that follow from the command line, signatures, measured speeds and pinned versions."""
 
-import csv
 import inspect
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,6 @@ from sb3_ppo_variants.tuning_space import SHARED
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "docs/data/example"
-SPEEDS = REPOSITORY / "benchmarks/results/throughput.csv"
 _SHOWN = ("stable_baselines3", "sb3_contrib", "rl_zoo3", "torch", "numpy", "gymnasium", "optuna", "scipy", "mujoco")
 
 
@@ -77,25 +74,6 @@ def costs_part() -> str:
         study = Study.model_validate(yaml.safe_load(text))
         rows.append(f"| `{name}` | {study.description} | {estimate(study, workers=1)} |")
     return "\n".join(["| study | what it is | estimate |", "|---|---|---|", *rows, ""])
-
-
-def speed_part() -> str:
-    """Return the measured speeds in Markdown, from ``benchmarks/results/throughput.csv``."""
-    with SPEEDS.open(encoding="utf-8", newline="") as file:
-        readings = list(csv.DictReader(file))
-    sides = list(dict.fromkeys(reading["side"] for reading in readings))
-    rows = []
-    for setting in dict.fromkeys(reading["setting"] for reading in readings):
-        cells = {reading["side"]: reading for reading in readings if reading["setting"] == setting}
-        speeds = [f"{int(cells[side]['steps_per_second']):,}" if side in cells else "-" for side in sides]
-        rows.append(f"| {' | '.join([setting, *speeds, _ratio(cells, 'over_sb3'), _ratio(cells, 'over_sbx')])} |")
-    header = f"| steps/s | {' | '.join(sides)} | numpy / SB3 | numpy / SBX |"
-    return "\n".join([header, "|---|" + "---:|" * (len(sides) + 2), *rows, ""])
-
-
-def _ratio(cells: Mapping[str, Mapping[str, str]], name: str) -> str:
-    cell = cells["ClipPPO numpy"]
-    return f"**{cell[name]}** ({cell[f'{name}_low']} to {cell[f'{name}_high']})"
 
 
 def versions_part() -> str:

@@ -132,7 +132,7 @@ def _lines(ranking: RankingJson, env_ids: list[str], not_run: set[str]) -> list[
     """Rank whoever ran on all of these environments, also who did not run on others."""
     tested = [*ranking["ranking"], *ranking["unranked"]]
     scored = {line["algorithm"]: line for line in tested if line["algorithm"] not in not_run}
-    scores = {name: _scores(line, env_ids) for name, line in scored.items()}
+    scores = {name: normalised_scores(line, env_ids) for name, line in scored.items()}
     estimates = {name: iqm(own, seed=0) for name, own in scores.items()}
     ordered = sorted(estimates, key=lambda name: estimates[name].value, reverse=True)
     return [
@@ -147,7 +147,12 @@ def _lines(ranking: RankingJson, env_ids: list[str], not_run: set[str]) -> list[
     ]
 
 
-def _scores(line: Mapping[str, Any], env_ids: list[str]) -> Scores:
+def normalised_scores(line: Mapping[str, Any], env_ids: list[str]) -> Scores:
+    """Return the test scores of a line of a ranking, one array for each environment.
+
+    :param line: of the ranking
+    :param env_ids: which environments
+    """
     return [np.array([run["normalised"] for run in line["scores"][env_id]]) for env_id in env_ids]
 
 

@@ -89,7 +89,7 @@ def example(variant: Algorithm) -> str:
     arguments = "".join(f"    {key}={value!r},\n" for key, value in own.items())
     return (
         f"from sb3_ppo_variants import {name}\n\n"
-        f'model = {name}(\n    "MlpPolicy",\n    "Pendulum-v1",\n{arguments}    engine="auto",\n    seed=0,\n)\n'
+        f'model = {name}(\n    "MlpPolicy",\n    "Pendulum-v1",\n{arguments}    seed=0,\n)\n'
         f'model.learn(10_000)\nmodel.save("{variant.id}")\nmodel = {name}.load("{variant.id}")\n'
     )
 

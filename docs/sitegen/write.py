@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from sitegen import facts, messages, metrics, study_keys, variant_pages
+from sitegen import engines, facts, messages, metrics, study_keys, variant_pages
 
 _PARTS: dict[str, Callable[[], str]] = {
     "metrics.md": metrics.metrics_part,
@@ -15,7 +15,9 @@ _PARTS: dict[str, Callable[[], str]] = {
     "shared_space.md": facts.shared_space_part,
     "versions.md": facts.versions_part,
     "costs.md": facts.costs_part,
-    "speed.md": facts.speed_part,
+    "speed.md": engines.speed_part,
+    "speed_sentence.md": engines.speed_sentence,
+    "learning.md": engines.learning_part,
     "options.rst": facts.options_part,
 }
 

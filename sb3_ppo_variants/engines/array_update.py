@@ -276,19 +276,16 @@ class ArrayUpdate(Update):
 
     def _raise_if_non_finite(self) -> None:
         """Name what is not finite; a gradient norm that alone overflows has been clipped to zero and is harmless."""
-        values, samples = self._record.values[self._rows], self._samples
-        losses = [self._batch.ratio]
-        if self._with_critic:
-            losses.append(self._value_loss(values, samples.old_values, samples.returns))
         self._raise_if_bad(
             ("log-prob", self._batch.log_ratio),
-            ("value", values),
-            *(("loss", loss) for loss in losses),
+            ("value", self._record.values[self._rows]),
+            ("loss", self._batch.ratio),
+            ("loss", self._losses([(self._record, self._rows)]).total),
             ("gradient", self._kernels.actor_group.gradients),
             ("gradient", self._kernels.critic_group.gradients),
         )
 
-    def _raise_if_bad(self, *suspects: tuple[str, FloatArray]) -> None:
+    def _raise_if_bad(self, *suspects: tuple[str, FloatArray | th.Tensor]) -> None:
         name = first_bad(suspects)
         if name is not None:
             raise NonFiniteUpdateError(name, in_the_update(self._model.num_timesteps, self.stats))

@@ -16,6 +16,12 @@ from sb3_ppo_variants.engines.hook_slopes import stands_beside, why_no_slopes
 from sb3_ppo_variants.engines.kernels.activations import activation_of
 from sb3_ppo_variants.engines.kernels.heads import KNOWN
 
+# What SB3's rollout and update call of a policy and of its networks; a user may have replaced one on the object
+_METHODS = (
+    *("forward", "evaluate_actions", "extract_features", "get_distribution", "predict_values"),
+    *("_get_action_dist_from_latent", "_predict", "forward_actor", "forward_critic"),
+)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _TORCH_ONLY = ("_evaluate", "_evaluate_critic", "_losses", "_normalised")
 
 
@@ -82,8 +88,11 @@ def _policy_reasons(policy: ActorCriticPolicy) -> Iterator[str]:
         return
     for network in (policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net):
         yield from _network_reasons(network)
-    if any(module._forward_hooks or module._backward_hooks for module in policy.modules()):
+    if any(any(getattr(module, hooks) for hooks in _HOOKS) for module in policy.modules()):
         yield "a module of the policy has hooks"
+    replaced = [name for part in (policy, policy.mlp_extractor) for name in _METHODS if name in vars(part)]
+    if replaced:
+        yield f"{replaced[0]} of the policy has been replaced"
 
 
 def _network_reasons(network: nn.Sequential) -> Iterator[str]:

@@ -123,6 +123,8 @@ def why_no_slopes(model: Trainable) -> str | None:
         draws = not th.equal(torch_state, th.get_rng_state()) or not _same(numpy_state, np.random.get_state())
     except NotOnArraysError as error:
         return f"{type(model).__name__}: {error}"
+    except Exception as error:  # whatever a hook thinks of made-up samples; PyTorch shows it its own
+        return f"a hook of {type(model).__name__} raises {type(error).__name__} on a few samples: {error}"
     finally:
         th.set_rng_state(torch_state)
         np.random.set_state(numpy_state)

@@ -44,8 +44,8 @@ class Recurrent(Family):
     over the rollout runs each sequence from its start in the rollout, so what the new parameters make of the memory
     counts in full.
 
-    sb3-contrib takes the LSTM through a minibatch step by step. ``engine="auto"`` takes it through whole sequences at
-    once: an update three times as fast, and equal up to float rounding.
+    sb3-contrib takes the LSTM through a minibatch step by step, and so does ``engine="torch"``. Otherwise it is taken
+    through whole sequences at once: an update three times as fast, and equal up to float rounding.
     """
 
     # The short names of all other classes mean the same: there is no policy without memory here

@@ -1,6 +1,7 @@
 """Where the loop meets SB3: setting up, learning, collecting, loading, saving."""
 
 import io
+import math
 import pathlib
 from abc import abstractmethod
 from difflib import get_close_matches
@@ -25,7 +26,7 @@ from sb3_ppo_variants.entries.entry import model_from_zoo
 from sb3_ppo_variants.entries.policy_kwargs import resolve_policy_kwargs
 from sb3_ppo_variants.resume.model import Resumable
 from sb3_ppo_variants.training.asymmetric import AsymmetricMultiInputPolicy, policy_with_keys
-from sb3_ppo_variants.training.checks import check_count
+from sb3_ppo_variants.training.checks import check_count, check_number
 from sb3_ppo_variants.training.policy_checks import NoImagesError, check_policy
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.finite import all_finite, in_the_rollout, is_invalid_distribution
@@ -64,6 +65,8 @@ class SB3Seams(_Base):
             # sb3-contrib's classes take None for the whole rollout
             if value is not None or name != "batch_size" or isinstance(self, PPO):
                 check_count(name, value, at_least=1)
+        if self.max_grad_norm != math.inf:
+            check_number("max_grad_norm", self.max_grad_norm, at_least=0)
 
     @abstractmethod
     def _choose_engine(self) -> Engine:

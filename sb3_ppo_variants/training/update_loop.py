@@ -41,9 +41,10 @@ StopPoint = Literal["before_step", "after_step", "after_epoch"]
 
 
 class UpdateLoop(CriticOptions):
-    """SB3's PPO update, bit for bit, taken apart into hooks.
+    """SB3's PPO update taken apart into hooks.
 
-    Hooks, in the order in which an update meets them:
+    Whatever is called equal to SB3 bit for bit is so with ``engine="torch"``; on arrays, up to float rounding. Its
+    hooks, in the order in which an update meets them:
 
     1. ``_evaluate``: raw rollout data to a :class:`MiniBatch` under the current policy; only families override it
     2. ``_minibatch``: the minibatch that the losses see, advantages normalised
@@ -89,9 +90,9 @@ class UpdateLoop(CriticOptions):
         and log-probabilities are those of independent draws; environments and action dimensions are independent; it
         goes on over the ends of episodes and rollouts, and in files. ``predict`` draws as always. See
         :class:`~sb3_ppo_variants.update_parts.colored_noise.ColoredNoise`
-    :param engine: "torch" (default) equals SB3 bit for bit. "auto" runs plain MLP policies on the CPU in
-        compiled kernels or, where those do not run, in NumPy: several times faster and equal up to float rounding; and
-        everything else in PyTorch. "compiled" and "numpy" insist
+    :param engine: "auto" (default) runs plain MLP policies on the CPU in compiled kernels or, where those do not run,
+        in NumPy: several times faster and equal to SB3 up to float rounding; and everything else in PyTorch. "torch"
+        equals SB3 bit for bit. "compiled" and "numpy" insist
     :raises ValueError: if ``engine`` is "compiled" or "numpy" and the model cannot run on it,
         ``exploration_noise_color`` is above 0 and the policy is not SB3's Gaussian (discrete actions, gSDE), or an
         option is outside its range; a schedule is held against it at both ends here, and in each update at its value
@@ -113,7 +114,7 @@ class UpdateLoop(CriticOptions):
         policy: Any,
         env: Any,
         *,
-        engine: Literal["auto", "torch", "numpy", "compiled"] = "torch",
+        engine: Literal["auto", "torch", "numpy", "compiled"] = "auto",
         stop_critic: bool = True,
         critic_epochs: int | None = None,
         critic_batch_size: int | None = None,
@@ -136,7 +137,7 @@ class UpdateLoop(CriticOptions):
         self.recompute_advantages = recompute_advantages
         self.exploration_noise_color = exploration_noise_color
         # What checks read of SB3's arguments, before SB3 makes an environment
-        for name in (*SCHEDULE_KEYS, "ent_coef", "vf_coef", "normalize_advantage", *COUNTS):
+        for name in (*SCHEDULE_KEYS, "ent_coef", "vf_coef", "max_grad_norm", "normalize_advantage", *COUNTS):
             setattr(self, name, kwargs.get(name, signature(PPO).parameters[name].default))
         self._check_options()
         super().__init__(policy, env, **cast(Any, kwargs))  # SB3 only stores what may be a schedule here

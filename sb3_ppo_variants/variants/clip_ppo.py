@@ -20,7 +20,7 @@ from sb3_ppo_variants.update_parts.minibatch import CriticBatch, MiniBatch
 
 
 class Clip(UpdateLoop):
-    r"""Nothing differs from PPO by default: same parameters, moments and logs as SB3's PPO, bit for bit.
+    r"""Nothing differs from PPO by default: with ``engine="torch"`` SB3's parameters, moments and logs, bit for bit.
 
     Objective: :math:`\min(rA, \mathrm{clamp}(r, 1-\epsilon, 1+\epsilon_{high})A)`, and where :math:`A<0`
     with dual clip no less than :math:`cA`.

@@ -1,6 +1,7 @@
 """Pages that follow from the code: the same headings on each, nothing of a docstring lost, true pictures."""
 
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from sb3_ppo_variants.tuning.study.configurations import Configuration
 from sb3_ppo_variants.tuning.study.study_file import Budget, EnvironmentBudget, EvaluationBudget, Study
-from sitegen import docstrings, facts, pictures, published, study_keys, usable, variant_pages
+from sitegen import docstrings, engines, facts, pictures, published, study_keys, usable, variant_pages
 
 from sb3_ppo_variants import SPO, ClipPPO, KLPenaltyPPO, TrulyPPO
 from sb3_ppo_variants.registry import VARIANTS
@@ -124,13 +125,38 @@ def test_every_key_of_a_study_file_is_explained() -> None:
 
 
 def test_tables_follow_from_their_sources() -> None:
-    assert "| CartPole-v1, 1 env | 61,862 | 1,769 |" in facts.speed_part()
-    assert "**5.78** (5.02 to 5.89)" in facts.speed_part()
     assert "| `quick` |" in facts.costs_part()
     assert "``critic_epochs`` = ``None``" in facts.options_part()
     assert "`ppo-variants rank`\n: Tune each algorithm" in facts.commands_part()
     assert "| stable_baselines3 |" in facts.versions_part()
     assert "| `gae_lambda` | [0.8, 1] |" in facts.shared_space_part()
+
+
+def test_speeds_are_those_that_the_benchmark_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = json.loads(engines.SPEEDS.read_text("utf-8"))
+    cell = record["summary"]["settings"]["cartpole-1"]["compiled"]
+    cell |= {"steps_per_second": 123456.7, "peak_rss_mib": 234.5}
+    cell["ratio_to"]["sb3"] = {"median": 99.345, "min": 11.0, "max": 113.0}
+    record["summary"]["geometric_mean"]["compiled"]["sb3"] = 10.987
+    monkeypatch.setattr(engines, "SPEEDS", tmp_path / "throughput.json")
+    engines.SPEEDS.write_text(json.dumps(record), "utf-8")
+    page = engines.speed_part()
+    for text in ("| 123,457 |", "| 234 |", "**99.34** (11.00 to 113.00)", "**10.99**", record["machine"]["cpu"]):
+        assert text in page, text
+    for setting in record["summary"]["settings"]:
+        assert f"| {record['titles'][setting]} |" in page
+    sentence = engines.speed_sentence()
+    assert "to 99.3 times the steps per second of SB3's PPO (geometric mean 11.0)" in sentence
+
+
+def test_what_the_engines_learn_is_said_with_intervals_and_a_verdict_for_each_environment() -> None:
+    page = engines.learning_part()
+    rows = [line for line in page.splitlines() if "clip_ppo_" in line]
+    assert len(rows) == 2 * 3
+    for row in rows:
+        is_torch = "clip_ppo_torch" in row
+        assert ("separable" in row) is not is_torch
+        assert row.count("[") == (1 if is_torch else 2), row
 
 
 def test_environments_are_grouped_by_the_package_that_makes_them() -> None:

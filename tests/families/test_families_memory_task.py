@@ -67,6 +67,7 @@ def test_masks_and_memory_together_solve_the_task() -> None:
     assert mean_return("MaskableRecurrent") >= SOLVED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "bound"), [("Maskable", MASKS_ALONE), ("Recurrent", MEMORY_ALONE)])
 def test_either_alone_does_not(family: str, bound: float) -> None:
     assert mean_return(family) <= bound

@@ -180,7 +180,7 @@ _DRAWN = {
     n_envs=st.integers(1, 3),
     kwargs=st.fixed_dictionaries(_DRAWN),
 )
-@settings(max_examples=5, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=3, deadline=None, derandomize=True, phases=[Phase.generate])
 def test_the_clip_form_is_sb3_contribs_class_on_drawn_settings(
     family: str, observations: Any, actions: Any, n_envs: int, kwargs: dict[str, Any]
 ) -> None:

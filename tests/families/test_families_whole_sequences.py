@@ -53,7 +53,7 @@ def test_the_engine_decides_how_minibatches_are_taken(engine: str) -> None:
 
 
 @pytest.mark.parametrize("lstm", LSTMS)
-@pytest.mark.parametrize("family", FORMS)
+@pytest.mark.parametrize("family", [FORMS[0], pytest.param(FORMS[1], marks=pytest.mark.slow)])
 def test_a_rollout_is_measured_in_whole_sequences(family: str, lstm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of(family, lstm=LSTMS[lstm])
     samples_of(model)

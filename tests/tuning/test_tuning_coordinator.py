@@ -98,14 +98,14 @@ def test_the_first_trial_is_the_registered_configuration(decisions: Decisions) -
 
 
 @given(seed=st.integers(0, 10**6), slots=st.integers(1, 40))
-@settings(max_examples=4, deadline=None, phases=[Phase.generate])
+@settings(max_examples=3, deadline=None, phases=[Phase.generate])
 def test_workers_and_the_order_of_results_do_not_matter(undisturbed, tmp_path_factory, seed: int, slots: int) -> None:
     folder = tmp_path_factory.mktemp("workers")
     assert outcome(coordinate(folder, Threads(seed, slots=slots), of=STUDY)) == undisturbed
 
 
 @given(kills=st.lists(st.integers(0, 12), min_size=1, max_size=3), seed=st.integers(0, 10**6), slots=st.integers(1, 5))
-@settings(max_examples=4, deadline=None, phases=[Phase.generate])
+@settings(max_examples=3, deadline=None, phases=[Phase.generate])
 def test_kills_at_any_moment_do_not_matter(undisturbed, tmp_path_factory, kills, seed: int, slots: int) -> None:
     folder = tmp_path_factory.mktemp("killed")
     finished: list[str] = []
@@ -145,8 +145,7 @@ def test_gaussian_processes_propose_in_a_resumed_study_what_they_do_in_an_undist
     assert tried[3:] != elsewhere[3:], "they would be the same if the scores were not looked at"
 
 
-@pytest.mark.parametrize("moment", ["begin", "finish"])
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("moment", "when"), [("begin", "after"), ("finish", "before")])
 def test_kills_around_a_write_to_the_storage_do_not_matter(
     undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, when: str
 ) -> None:

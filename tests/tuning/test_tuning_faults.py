@@ -217,7 +217,7 @@ def rows_spoiled(content: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     "damage",
-    [garbage, first_page_spoiled, rows_spoiled, *(lambda text, n=n: text[: len(text) * n // 8] for n in range(1, 8))],
+    [garbage, first_page_spoiled, rows_spoiled, *(lambda text, n=n: text[: len(text) * n // 8] for n in (1, 4, 7))],
 )
 def test_a_damaged_database_is_named_with_the_remedy_which_works(
     finished_folder: Path, undisturbed: list[Any], tmp_path: Path, damage: Callable[[bytes], bytes]

@@ -53,6 +53,12 @@ def ranked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ranking, Any]:
     return make(tmp_path_factory.mktemp("ranked"), three_seeds())
 
 
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of who is ranked, not of the numbers."""
+    monkeypatch.setattr(statistics, "RESAMPLES", 100)
+
+
 def test_algorithms_are_ranked_by_iqm_and_equals_share_a_rank(ranked: tuple[Ranking, Any]) -> None:
     assert [(line.rank, line.algorithm) for line in ranked[0].lines] == [
         (1, "kl_stop_ppo"),
@@ -76,6 +82,7 @@ def test_comparisons_with_trpo_and_ppo(ranked: tuple[Ranking, Any]) -> None:
     assert trpo.probability_of_improvement["ppo"].value == 1.0
 
 
+@pytest.mark.usefixtures("few_resamples")
 @pytest.mark.parametrize(
     ("levels", "verdict"),
     [
@@ -97,6 +104,7 @@ def test_the_verdict_says_from_whom_the_first_is_separable(
     assert re.search(verdict, make(tmp_path, three_seeds(algorithms=list(levels)))[0].verdict)
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_of_many_that_are_close_to_the_first_the_baselines_and_the_number_of_the_rest_are_named(tmp_path: Path) -> None:
     algorithms = ["spo", "espo", "clip_ppo", "kl_stop_ppo", "ppo", "trpo"]
 
@@ -108,6 +116,7 @@ def test_of_many_that_are_close_to_the_first_the_baselines_and_the_number_of_the
     assert ranking.verdict.endswith("and is not separable from ppo, kl_stop_ppo, clip_ppo and 2 others.")
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_without_trpo_there_is_nothing_to_be_separable_from(tmp_path: Path) -> None:
     ranking, _ = make(tmp_path, three_seeds(algorithms=["ppo", "clip_ppo"]))
     for line in ranking.lines:
@@ -157,12 +166,6 @@ def breaking(*where: tuple[str, str], seeds: int = 99, is_fault: bool = False) -
         return run(cell)
 
     return one
-
-
-@pytest.fixture
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests of who is ranked, not of the numbers."""
-    monkeypatch.setattr(statistics, "RESAMPLES", 100)
 
 
 PAIR = {"algorithms": ["ppo", "trpo"]}

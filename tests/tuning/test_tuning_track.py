@@ -21,6 +21,7 @@ from sb3_ppo_variants.tuning.study.study_file import EnvironmentBudget, Study
 from tuning_helpers import PPO_ALONE, Threads, coordinate, finished, registered, study
 
 from sb3_ppo_variants.search_space import FloatRange
+from sb3_ppo_variants.tuning_space import SHARED
 
 Scores = Callable[[int, str, int], float | None]
 """Trial, stage and index of the seed -> normalised score, None for a failed run."""
@@ -260,3 +261,24 @@ def test_every_algorithm_may_use_the_same_number_of_runs(tmp_path: Path) -> None
         for track in decisions.tracks
     }
     assert len(set(planned.values())) == 1
+
+
+def test_no_algorithm_is_lucky_with_its_draws(tmp_path: Path) -> None:
+    """Where two spaces agree, the same trial of both draws the same values; another environment draws others."""
+    of = study(trials=4).model_copy(
+        update={
+            "algorithms": registered("ppo", "spo"),
+            "environments": {name: EnvironmentBudget(steps=20_000) for name in ("CartPole-v1", "Acrobot-v1")},
+            "sampler": "random",
+        }
+    )
+    drawn = {
+        (track.pair.algorithm, track.pair.env_id): [trial.params for trial in track.tuning.trials[1:]]
+        for track in coordinate(tmp_path, of=of).tracks
+    }
+    ppo, spo, acrobot = (
+        [{name: params[name] for name in SHARED if name in drawn["ppo", "CartPole-v1"][0]} for params in trials]
+        for trials in (drawn["ppo", "CartPole-v1"], drawn["spo", "CartPole-v1"], drawn["ppo", "Acrobot-v1"])
+    )
+    assert len(ppo[0]) > 8
+    assert ppo == spo != acrobot

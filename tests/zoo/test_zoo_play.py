@@ -171,6 +171,7 @@ def test_a_film_of_each_checkpoint(own_environment: list[object]) -> None:
     assert Path("films/training.gif").read_bytes().startswith(b"GIF")
 
 
+@pytest.mark.slow  # two processes that import everything
 def test_benchmark_evaluates_every_agent_of_a_folder(own_environment: list[object]) -> None:
     # Each agent plays in a process of its own
     options = ["--log-dir", "logs", "--benchmark-dir", "bench", "--no-hub", "-n", 20, "--num-threads", 1]

@@ -108,7 +108,8 @@ class Tuning:
             Proposal(t.params, t.value, t.reports, t.pruned) if t.number <= last else Proposal(t.params)
             for t in self.trials
         )
-        seed = stream_seed(self.pair.study.seed, "sampler", self.pair.algorithm, self.pair.env_id, number)
+        # The same for every algorithm: none is lucky with its draws where the spaces agree
+        seed = stream_seed(self.pair.study.seed, "sampler", self.pair.env_id, number)
         return propose(self.pair.space.parameters, earlier, sampler=self.pair.study.sampler, seed=seed)
 
     def _next_runs(self, trial: Trial) -> list[Request]:

@@ -224,7 +224,7 @@ def _train_and_evaluate(cell: Cell, checkpoints: Path) -> CellResult:
     evaluation_env = entry.make_env(seed=cell.evaluation.seed, n_envs=cell.evaluation.episodes, training=False)
     try:
         model = _resumed(algorithm, training_env, checkpoints) or entry.make_model(
-            training_env, seed=cell.seed, device="cpu", verbose=0, **_engine(cell)
+            training_env, seed=cell.seed, device="cpu", verbose=0
         )
         steps = whole_rollouts(cell.steps, model)
         curve = LearningCurve(evaluation_env, cell.evaluation, steps)
@@ -259,13 +259,6 @@ def _resumed(algorithm: Any, env: VecEnv, checkpoints: Path) -> OnPolicyAlgorith
         shutil.rmtree(checkpoints)
         return None
     return model
-
-
-def _engine(cell: Cell) -> dict[str, str]:
-    """Run the variants on the fastest engine for their model, unless the entry names one."""
-    if not get_algorithm(cell.algorithm).has_engines or "engine" in cell.entry:
-        return {}
-    return {"engine": "auto"}
 
 
 def whole_rollouts(steps: int, model: OnPolicyAlgorithm) -> int:

@@ -59,7 +59,7 @@ def stream_seed(seed: int, *labels: str | int) -> int:
     """Seed in ``[0, 2**32)`` of the random stream called ``labels`` in the study of seed ``seed``.
 
     :param seed: seed of the study
-    :param labels: what the stream is for, such as ``("sampler", "ppo", "CartPole-v1", 7)``
+    :param labels: what the stream is for, such as ``("sampler", "CartPole-v1", 7)``
     """
     text = "\x1f".join(str(part) for part in (seed, *labels))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sb3_ppo_variants.testing.environments import BOX
 from sb3_ppo_variants.testing.requirements import (
     learn,
     require,
@@ -27,6 +28,8 @@ def check_save_and_load(variant: Variant) -> None:
         # What a class leaves out of the file it has to make again: the models are the same once both have trained
         left_out = ("start_time", *model._excluded_save_params())
         require_equal_models(model, loaded, "after load()", leave_out=left_out)
+        if actions not in (variant.actions, BOX):  # how it goes on depends on nothing that these two do not show
+            continue
         for one in (model, loaded):
             one.set_env(variant.make_env(actions=actions))
             one.set_random_seed(5)
