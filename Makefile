@@ -42,6 +42,7 @@ test-slow: setup ## the learning and statistics tests, which take long
 bench: setup ## speed against SB3, sb3-contrib and SBX; where the time goes; trials per hour (takes an hour)
 	$(BIN)/python benchmarks/throughput.py $(if $(SBX_PYTHON),--sbx-python $(SBX_PYTHON))
 	$(BIN)/python benchmarks/profile_engine.py
+	$(BIN)/python benchmarks/hooks.py
 	$(BIN)/python benchmarks/study.py
 
 mutants: setup ## break the package in more than two hundred places, one at a time: a test must fail each time

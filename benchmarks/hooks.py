@@ -46,7 +46,8 @@ def main() -> None:
             slope, hook = (median(side) for side in zip(*speeds, strict=True))
             spread = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
             rows.append([f"{env_id}, {engine}", f"{slope:,.0f}", f"{hook:,.0f}", spread])
-    print(markdown(["steps/s", "with its slope", "one hook", "ratio"], rows))
+    print(markdown(["steps/s", "with its slope", "one hook", "ratio"], rows), end="\n\n")
+    print(f"Medians of {options.rounds} rounds, ratios within rounds (smallest to largest).", end="\n\n")
     print(footer(machine(), versions()))
 
 

@@ -48,6 +48,63 @@ class Mutant:
 
 
 MUTANTS = [
+    # What sends a model to PyTorch, and what is said of it
+    Mutant(
+        "the default engine has SB3's speed",
+        "training/update_loop.py",
+        'engine: Literal["auto", "torch", "numpy", "compiled"] = "auto",',
+        'engine: Literal["auto", "torch", "numpy", "compiled"] = "torch",',
+        "tests/test_engine.py",
+        "the_default_is",
+    ),
+    Mutant(
+        "a method of the policy that was replaced on the object is passed over",
+        "engines/eligibility.py",
+        "for name in _METHODS if name in vars(part)]",
+        "for name in () if name in vars(part)]",
+        "tests/test_engine.py",
+        "changes_the_forward_pass",
+    ),
+    Mutant(
+        "hooks before a module's forward pass are passed over",
+        "engines/eligibility.py",
+        '_HOOKS = ("_forward_hooks", "_forward_pre_hooks", ',
+        '_HOOKS = ("_forward_hooks", ',
+        "tests/test_engine.py",
+        "changes_the_forward_pass",
+    ),
+    Mutant(
+        "a hook that raises on a few samples ends the model",
+        "engines/hook_slopes.py",
+        "    except Exception as error:  # whatever a hook",
+        "    except ZeroDivisionError as error:  # whatever a hook",
+        "tests/test_hooks_on_arrays.py",
+        "wants_whole_minibatches",
+    ),
+    Mutant(
+        "a loss that is not finite is called a gradient",
+        "engines/array_update.py",
+        '            ("loss", self._losses([(self._record, self._rows)]).total),\n',
+        "",
+        "tests/test_non_finite.py",
+        "third_party",
+    ),
+    Mutant(
+        "a bound on the gradient's norm may be NaN",
+        "training/sb3_seams.py",
+        'check_number("max_grad_norm", self.max_grad_norm, at_least=0)',
+        "pass",
+        "tests/test_late_options.py",
+        "nonsense and max_grad_norm",
+    ),
+    Mutant(
+        "each algorithm draws its own trials",
+        "tuning/decisions/tuning.py",
+        'stream_seed(self.pair.study.seed, "sampler", self.pair.env_id, number)',
+        'stream_seed(self.pair.study.seed, "sampler", self.pair.algorithm, self.pair.env_id, number)',
+        "tests/tuning/test_tuning_track.py",
+        "lucky",
+    ),
     # Schedules
     Mutant(
         "a schedule is read at the start of training in every update",

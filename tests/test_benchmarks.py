@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,19 @@ def test_profile_splits_all_of_the_time() -> None:
         microseconds = {part: float(cells[setting].split()[0]) for part, cells in parts.items()}
         assert sum(microseconds.values()) == pytest.approx(float(total), abs=1)
         assert all(spent > 0 for part, spent in microseconds.items() if part.startswith(("environment", "update: ")))
+
+
+@pytest.mark.slow  # one of three commands, which are started alike
+def test_hooks_are_compared_with_slopes_on_both_kernels() -> None:
+    process = run("hooks.py", "--rounds", "2", "--n-steps", "64")
+    assert process.returncode == 0, process.stderr
+    rows = table(process.stdout)
+    assert list(rows) == [
+        f"{env}, {engine}" for env in ("CartPole-v1", "HalfCheetah-v5") for engine in ("numpy", "compiled")
+    ]
+    for row in rows.values():
+        smallest, largest = re.findall(r"[\d.]+", row["ratio"])[1:]
+        assert float(smallest) <= float(row["ratio"].split()[0]) <= float(largest)
 
 
 @pytest.mark.slow  # the commands that it times have tests of their own
