@@ -741,8 +741,8 @@ MUTANTS = [
     Mutant(
         "a value loss that overflows is not noticed on arrays",
         "engines/array_update.py",
-        "            losses.append(self._value_loss(",
-        "            (self._value_loss(",
+        '("loss", self._losses([(self._record, self._rows)]).total),',
+        '("loss", self._losses([(self._record, self._rows)]).policy),',
         "tests/test_non_finite.py",
         "value_loss_that_overflows",
     ),
