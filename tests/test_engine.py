@@ -191,6 +191,18 @@ def test_set_parameters_reaches_the_next_action(engine: str) -> None:
     )
 
 
+def test_gradients_of_the_last_step_stand_where_torch_leaves_them(engine: str) -> None:
+    """Callbacks log their norms; clipped, as SB3's are."""
+    sb3, ours = (
+        make(cls, "CartPole-v1", n_epochs=1, max_grad_norm=0.1, **chosen).learn(256)
+        for cls, chosen in ((PPO, {}), (ClipPPO, {"engine": engine}))
+    )
+    for parameter, expected in zip(ours.policy.parameters(), sb3.policy.parameters(), strict=True):
+        th.testing.assert_close(parameter.grad, expected.grad, rtol=1e-3, atol=1e-5)
+    norm = th.cat([parameter.grad.flatten() for parameter in ours.policy.parameters()]).norm()
+    assert float(norm) == pytest.approx(0.1, rel=1e-3), "the bound binds"
+
+
 def test_switching_the_engine_in_mid_training_continues_the_run() -> None:
     straight = make(ClipPPO, "CartPole-v1", engine="torch").learn((2 + len(ARRAY_ENGINES)) * 256)
     switching = make(ClipPPO, "CartPole-v1", engine="torch").learn(256)

@@ -34,6 +34,7 @@ class Adam:
         group, scratch = self._group, self._scratch
         beta1, beta2 = settings["betas"]
         group.steps += 1
+        group.gradient_scale = gradient_scale
 
         np.multiply(group.gradients, gradient_scale * (1 - beta1), out=scratch)
         np.multiply(group.first_moments, beta1, out=group.first_moments)

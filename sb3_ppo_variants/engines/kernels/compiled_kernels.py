@@ -187,6 +187,7 @@ class CompiledKernels(Kernels):
         for part, group, moves in ((_CRITIC, self.critic_group, critic), (_ACTOR, self.actor_group, actor)):
             if moves:
                 group.steps += 1
+                group.gradient_scale = gradient_scale
                 self._c.adam(self._policy, part, group.steps, gradient_scale, lr, beta1, beta2, epsilon)
 
 

@@ -100,8 +100,8 @@ class Kernels(ABC):
 
     def publish(self) -> None:
         """Leave torch's optimizer as if it had made the steps itself; called at the end of an update."""
-        self.actor_group.publish_steps(self.policy.optimizer)
-        self.critic_group.publish_steps(self._critic_optimizer or self.policy.optimizer)
+        self.actor_group.publish(self.policy.optimizer)
+        self.critic_group.publish(self._critic_optimizer or self.policy.optimizer)
 
     # Rollouts: the arrays returned are the caller's -----------------------------------------------------------------
 

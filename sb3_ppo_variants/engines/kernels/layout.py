@@ -34,6 +34,7 @@ class ParameterGroup:
     Padding between tensors stays zero in every buffer, so whole-buffer operations need no mask.
 
     :param parameters: the torch parameters of this part
+    :ivar gradient_scale: factor on the gradient in the last step; None before the first
     """
 
     def __init__(self, parameters: Sequence[th.nn.Parameter]) -> None:
@@ -43,6 +44,7 @@ class ParameterGroup:
         dtype = self.parameters[0].detach().numpy().dtype
         self.values, self.gradients, self.first_moments, self.second_moments = np.zeros((4, sum(sizes)), dtype)
         self.steps = 0
+        self.gradient_scale: float | None = None
 
     def value(self, parameter: th.Tensor) -> FloatArray:
         """Return the view on one parameter's values, in its shape."""
@@ -75,10 +77,12 @@ class ParameterGroup:
         for parameter in self.parameters:
             self.value(parameter)[...] = parameter.detach().numpy()
 
-    def publish_steps(self, optimizer: th.optim.Optimizer) -> None:
-        """Write the number of steps where torch's Adam keeps it."""
+    def publish(self, optimizer: th.optim.Optimizer) -> None:
+        """Write the number of steps where torch's Adam keeps it, and the last step's gradient where torch leaves it."""
         for parameter in self.parameters:
             optimizer.state[parameter]["step"] = th.tensor(float(self.steps))
+            if self.gradient_scale is not None:
+                parameter.grad = th.from_numpy(self.gradient(parameter) * self.gradient_scale)
 
     @staticmethod
     def _bind_moment(state: Any, key: str, live: FloatArray) -> None:
