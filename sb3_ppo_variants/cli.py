@@ -181,6 +181,26 @@ def report(folder: _StudyFolder) -> None:
 
 
 @app.command()
+def plot(
+    logs: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="Folders of training logs, or of a study's results.", show_default=False),
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="File to write: .png, .svg, .pdf or .html.")] = Path("curves.png"),
+    window: Annotated[int, typer.Option(help="Episodes over which Monitor's returns are averaged.")] = 100,
+) -> None:
+    """Draw learning curves with bands over runs, from monitor.csv or TensorBoard files or a study's results."""
+    with _tuning_extra("plot"):
+        from sb3_ppo_variants.tuning.report.plot import plot as draw
+
+        drawn = draw(logs, out, window=window)
+    for label, runs in drawn.items():
+        typer.echo(f"{label}: {runs} run{'s' if runs > 1 else ''}")
+    typer.echo(out)
+
+
+@app.command()
 def compare(
     folders: Annotated[
         list[Path], typer.Argument(metavar="DIR DIR...", help="Folders of finished studies.", show_default=False)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from sb3_ppo_variants.tuning.report.plot import plot
 from sitegen import engines, facts, messages, metrics, study_keys, variant_pages
 
 _PARTS: dict[str, Callable[[], str]] = {
@@ -33,6 +34,7 @@ def write_all(source: Path) -> None:
     variant_pages.draw_pictures(source / "variants/pictures")
     write(source / "generated/parts/choose.rst", variant_pages.choose_part(results))
     write(source / "generated/extra/example_report.html", facts.example_report())
+    plot([engines.LEARNING], source / "generated/engines.png")
     for name, part in _PARTS.items():
         write(source / "generated/parts" / name, part())
 

@@ -122,7 +122,7 @@ def curve_figure(curves: Mapping[str, Any], scale: Mapping[str, Any], looks: Map
     for algorithm, runs in curves.items():
         steps, scores = _common_points(runs)
         if steps:
-            data += _line_with_band(algorithm, looks[algorithm], steps, _banded_iqm(scores))
+            data += _line_with_band(algorithm, looks[algorithm], steps, banded_iqm(scores))
     layout = {
         "height": 330,
         "xaxis": {"title": {"text": "training steps"}, "rangemode": "tozero"},
@@ -142,7 +142,7 @@ def _common_points(runs: Iterable[Mapping[str, Any]]) -> tuple[list[int], NDArra
     return steps, np.array([[scores[step] for step in steps] for scores in by_run], dtype=np.float64)
 
 
-def _banded_iqm(scores: NDArray[np.float64]) -> dict[str, list[float]]:
+def banded_iqm(scores: NDArray[np.float64]) -> dict[str, list[float]]:
     """IQM at each step with its interval, for scores of shape (runs, steps)."""
     value = _iqm(scores, axis=0)
     if len(scores) < 2:

@@ -4,19 +4,19 @@ import os
 from pathlib import Path
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` so that a reader, or a crash, never meets half a file.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write ``content`` to ``path`` so that a reader, or a crash, never meets half a file.
 
     One process at a time may write a given path (:class:`~.store.FolderLock` sees to that).
 
     :param path: file to write; its folder must exist
-    :param text: whole content, written as UTF-8
+    :param content: all of it; text is written as UTF-8
     :raises OSError: the file system refused (no space, read-only); ``path`` is then as it was
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
