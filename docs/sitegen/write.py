@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sb3_ppo_variants.tuning.report.plot import plot
+
 from sitegen import engines, facts, messages, metrics, study_keys, variant_pages
 
 _PARTS: dict[str, Callable[[], str]] = {
