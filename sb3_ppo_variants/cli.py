@@ -109,7 +109,9 @@ def _algorithm_table(algorithms: "list[Algorithm]") -> "Table":
 def rank(
     study: Annotated[
         str,
-        typer.Argument(help="A shipped study (quick, classic, mujoco, critic, engines), or the path of a YAML file."),
+        typer.Argument(
+            help="A shipped study (quick, standard, classic, mujoco, critic, engines), or the path of a YAML file."
+        ),
     ],
     *,
     out: Annotated[Path | None, typer.Option(help="Folder of the results.", show_default="runs/STUDY")] = None,

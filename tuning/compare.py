@@ -91,10 +91,11 @@ def _merged(protocols: dict[Path, dict[str, Any]]) -> Study:
         if not any(name in own["algorithms"] and env_id in own["environments"] for own in protocols.values()):
             raise ValueError(f"{name} on {env_id} was run in none of them: extend a study by it, with rank")
     partial = any(len(own["environments"]) < len(study.environments) for own in protocols.values())
-    if partial and study.budget.trials:
+    if partial and study.seeks_one_for_all:
         raise ValueError(
             "tuned studies of different environments cannot be merged: one configuration for all environments takes "
-            "runs that none of them made. Extend one of them by the environments of the others, with rank"
+            "runs that none of them made. Extend one of them by the environments of the others, with rank, or give all "
+            "of them budget.one_for_all: false"
         )
     return study
 

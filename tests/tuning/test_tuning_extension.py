@@ -16,6 +16,7 @@ from sb3_ppo_variants.tuning.report.protocol_view import study_yaml
 from sb3_ppo_variants.tuning.report.trials import read_trials
 from sb3_ppo_variants.tuning.runs.cell import run_cell
 from sb3_ppo_variants.tuning.study.extension import growth
+from sb3_ppo_variants.tuning.study.plan import plan
 from sb3_ppo_variants.tuning.study.protocol import pin_protocol, protocol_digest, protocol_of
 from sb3_ppo_variants.tuning.study.study_file import Study, load_study
 from tuning_helpers import SMALL_STUDY, without_times
@@ -261,3 +262,17 @@ def test_an_environment_of_a_users_module_is_ranked_with_masks_memory_and_argume
     result = run_cell(cell.model_copy(update={"steps": 64}))
     assert (result.status, result.reason) == ("ok", "")
     gymnasium.registry.pop("OfMine-v0")
+
+
+def test_tuned_studies_of_different_environments_merge_where_nobody_seeks_one_configuration_for_all(
+    tmp_path: Path,
+) -> None:
+    alone: dict[str, Any] = {"one_for_all": False, "trials": 2, "tuning_seeds": 1, "test_seeds": 3}
+    for name, environments in (("left", ONE), ("right", {"Acrobot-v1": 40_000}), ("out", TWO)):
+        place = tmp_path / ("whole" if name == "out" else name)
+        made = finished(place, name=name, algorithms=("ppo", "spo"), environments=environments, **alone)
+        assert made["one_for_all"] is None
+    compare([tmp_path / "left", tmp_path / "right"], out=tmp_path / "out")
+    merged, whole = (json.loads((tmp_path / name / "ranking.json").read_text()) for name in ("out", "whole"))
+    assert without_times(merged) == without_times(whole)
+    assert plan(study_of(["ppo"], TWO, **alone))[0].one_for_all == 0

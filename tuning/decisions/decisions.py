@@ -47,7 +47,7 @@ class Decisions:
             log = TrialLog(storage, f"{prefix}/{algorithm}/{env_id}", distributions(space.parameters))
             tracks.append(Track(pair, Tuning(pair, log)))
         one_for_all = {}
-        if study.budget.trials and len(study.environments) > 1:
+        if study.seeks_one_for_all:
             for algorithm in study.algorithms:
                 one_for_all[algorithm] = OneForAll([track for track in tracks if track.pair.algorithm == algorithm])
         return cls(tracks, one_for_all)

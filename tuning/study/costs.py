@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from sb3_ppo_variants.experiment import Experiment
+from sb3_ppo_variants.engines.baseline_rollouts import with_array_rollouts
+from sb3_ppo_variants.entries.entry import Entry
 from sb3_ppo_variants.registry import get_algorithm
 from sb3_ppo_variants.tuning_space import TuningSpace
 
@@ -79,9 +80,9 @@ def measure(env_id: str, steps: int = 8192) -> Speed:
 
 
 def _training(env_id: str, algorithm: str, steps: int) -> float:
-    experiment = Experiment(algorithm, env_id, _typical_entry(algorithm, env_id))
-    env = experiment.make_env(seed=0)
-    model = experiment.make_model(env, seed=0, device="cpu", verbose=0, **_auto(algorithm))
+    entry = _typical_entry(algorithm, env_id)
+    env = entry.make_env(seed=0)
+    model = entry.make_model(env, seed=0, device="cpu", verbose=0)
     model.learn(model.n_steps * model.n_envs)  # imports and first calls are not counted
     started = time.process_time()
     model.learn(steps)
@@ -90,22 +91,19 @@ def _training(env_id: str, algorithm: str, steps: int) -> float:
     return model.num_timesteps / seconds
 
 
-def _typical_entry(algorithm: str, env_id: str) -> dict[str, Any]:
-    space = TuningSpace.of(algorithm, env_id, steps=10**6)
-    return space.entry(
-        {**space.default_params, **{name: TYPICAL[name] for name in TYPICAL if name in space.parameters}}
-    )
-
-
-def _auto(algorithm: str) -> dict[str, Any]:
-    return {"engine": "auto"} if get_algorithm(algorithm).has_engines else {}
+def _typical_entry(algorithm: str, env_id: str) -> Entry:
+    """Return what a run trains, the class included: a baseline takes the array engine's rollouts."""
+    registered, space = get_algorithm(algorithm), TuningSpace.of(algorithm, env_id, steps=10**6)
+    cls: Any = with_array_rollouts(registered.cls) if registered.is_baseline else registered.cls
+    typical = {name: TYPICAL[name] for name in TYPICAL if name in space.parameters}
+    return Entry(cls, env_id, space.entry({**space.default_params, **typical}), name=algorithm)
 
 
 def _evaluation(env_id: str, steps: int) -> float:
-    experiment = Experiment("ppo", env_id, _typical_entry("ppo", env_id))
-    training_env = experiment.make_env(seed=0)
-    model = experiment.make_model(training_env, seed=0, device="cpu", verbose=0)
-    env = experiment.make_env(seed=0, n_envs=10, training=False)
+    entry = _typical_entry("ppo", env_id)
+    training_env = entry.make_env(seed=0)
+    model = entry.make_model(training_env, seed=0, device="cpu", verbose=0)
+    env = entry.make_env(seed=0, n_envs=10, training=False)
     observations: Any = env.reset()
     started = time.process_time()
     for _ in range(steps // 10):

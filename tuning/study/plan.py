@@ -52,7 +52,7 @@ def plan(study: Study) -> list[PlannedEnvironment]:
     budget, n = study.budget, len(study.environments)
     tuning = budget.trials * budget.tuning_seeds
     validation = min(CANDIDATES, budget.trials) * budget.validation_seeds if budget.trials > 1 else 0
-    together = (n + 1) * budget.validation_seeds + budget.test_seeds if budget.trials and n > 1 else 0
+    together = (n + 1) * budget.validation_seeds + budget.test_seeds if study.seeks_one_for_all else 0
     checkpoints = study.evaluation.checkpoints
     evaluations = tuning + validation + budget.test_seeds * checkpoints
     if together:

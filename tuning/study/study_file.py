@@ -74,6 +74,8 @@ class Budget(_Section):
     :param tuning_seeds: runs that score a trial
     :param validation_seeds: runs of each of the best configurations that choose the one to test
     :param test_seeds: runs of the chosen configuration that are ranked
+    :param one_for_all: whether, where there are several environments, the best configuration for all of them is sought
+        too, among their winners: with many environments as many runs again; false leaves that view out
     :param trials_in_flight: a trial is proposed from all trials this far or further before it; the
         ranking depends on it, and does not depend on the number of workers
     :param time_limit: seconds after which a run is stopped and counts as failed
@@ -87,6 +89,7 @@ class Budget(_Section):
     tuning_seeds: int = Field(ge=1, le=10_000)
     validation_seeds: int = Field(default=3, ge=1, le=10_000)
     test_seeds: int = Field(ge=1, le=10_000)
+    one_for_all: bool = True
     trials_in_flight: int = Field(default=4, ge=1, le=10_000)
     time_limit: FiniteFloat = Field(default=3600.0, gt=0)
     memory_limit: FiniteFloat = Field(default=4.0, ge=0.5)
@@ -94,9 +97,10 @@ class Budget(_Section):
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_asked_for(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Protocols without checkpoints stay those of studies that were begun before there were any
+        # Protocols of studies that were begun before there were these keys stay what they are
         content: dict[str, Any] = serialise(self)
-        return {name: value for name, value in content.items() if name != "checkpoint_every" or value is not None}
+        neutral = {"checkpoint_every": None, "one_for_all": True}
+        return {name: value for name, value in content.items() if name not in neutral or value != neutral[name]}
 
 
 class EvaluationBudget(_Section):
@@ -147,6 +151,11 @@ class Study(_Section):
     def pairs(self) -> list[tuple[str, str]]:
         """Every (name of an algorithm, environment), in the order of the file."""
         return [(algorithm, env_id) for algorithm in self.algorithms for env_id in self.environments]
+
+    @property
+    def seeks_one_for_all(self) -> bool:
+        """Whether each algorithm's best configuration for all environments is sought, among several that were tuned."""
+        return self.budget.one_for_all and self.budget.trials > 0 and len(self.environments) > 1
 
     def scale(self, env_id: str) -> Scale:
         """How returns of ``env_id`` are normalised."""
