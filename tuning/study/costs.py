@@ -46,21 +46,21 @@ class Speed:
         return self.variant if algorithm.has_engines and algorithm.variant_id is None else self.ppo
 
 
-# Measured with this module on a shared virtual machine: sb3-ppo-variants 0.1, torch 2.13.0, numpy 2.4.6, one thread.
+# Measured with this module on a slow and busy virtual machine: sb3-ppo-variants 0.1, torch 2.13.0, numpy 2.4.6, one
+# thread. The entries of Pendulum-v1 and MountainCarContinuous-v0 have gSDE, which runs in PyTorch.
 SPEEDS: dict[str, Speed] = {
-    "CartPole-v1": Speed(variant=16_200, ppo=4330, trpo=1920, evaluation=26_500),
-    "Acrobot-v1": Speed(variant=9660, ppo=3800, trpo=1820, evaluation=13_700),
-    "Pendulum-v1": Speed(variant=3340, ppo=3260, trpo=2430, evaluation=23_700),
-    "MountainCarContinuous-v0": Speed(variant=1540, ppo=1560, trpo=2340, evaluation=28_900),
-    "LunarLander-v3": Speed(variant=5940, ppo=2790, trpo=1470, evaluation=6380),
-    # Measured on a busier machine, and multiplied by what LunarLander-v3 lost there against the line above
-    "LunarLanderContinuous-v3": Speed(variant=4290, ppo=2930, trpo=1320, evaluation=4110),
-    "Hopper-v5": Speed(variant=2410, ppo=1300, trpo=1400, evaluation=5590),
-    "HalfCheetah-v5": Speed(variant=2900, ppo=1290, trpo=1650, evaluation=10_500),
-    "Walker2d-v5": Speed(variant=2280, ppo=1070, trpo=1300, evaluation=4760),
-    "Swimmer-v5": Speed(variant=5280, ppo=2690, trpo=1720, evaluation=9290),
-    "Reacher-v5": Speed(variant=3330, ppo=1420, trpo=1560, evaluation=11_800),
-    "InvertedDoublePendulum-v5": Speed(variant=2950, ppo=1280, trpo=1410, evaluation=6630),
+    "CartPole-v1": Speed(variant=10_200, ppo=2180, trpo=1370, evaluation=13_400),
+    "Acrobot-v1": Speed(variant=7290, ppo=1460, trpo=1520, evaluation=8090),
+    "Pendulum-v1": Speed(variant=1230, ppo=1560, trpo=936, evaluation=7920),
+    "MountainCarContinuous-v0": Speed(variant=783, ppo=649, trpo=975, evaluation=10_800),
+    "LunarLander-v3": Speed(variant=3150, ppo=1190, trpo=940, evaluation=2870),
+    "LunarLanderContinuous-v3": Speed(variant=2030, ppo=1090, trpo=766, evaluation=1650),
+    "Hopper-v5": Speed(variant=1750, ppo=1210, trpo=832, evaluation=1980),
+    "HalfCheetah-v5": Speed(variant=1900, ppo=975, trpo=960, evaluation=3770),
+    "Walker2d-v5": Speed(variant=1290, ppo=765, trpo=706, evaluation=1710),
+    "Swimmer-v5": Speed(variant=3120, ppo=1270, trpo=935, evaluation=3450),
+    "Reacher-v5": Speed(variant=2220, ppo=1050, trpo=846, evaluation=7010),
+    "InvertedDoublePendulum-v5": Speed(variant=2030, ppo=1060, trpo=949, evaluation=4210),
 }
 
 
