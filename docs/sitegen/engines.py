@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from sitegen.published import normalised_scores
 _RESULTS = Path(__file__).parents[2] / "benchmarks/results"
 SPEEDS = _RESULTS / "throughput.json"
 LEARNING = _RESULTS / "engines"
+_OURS = ("torch", "numpy", "compiled")
 
 
 def speed_part() -> str:
@@ -22,16 +22,17 @@ def speed_part() -> str:
     record = json.loads(SPEEDS.read_text(encoding="utf-8"))
     titles, settings, means = record["titles"], record["summary"]["settings"], record["summary"]["geometric_mean"]
     sides = list(means)
-    ratios = [(side, base) for side, base in product(("torch", "numpy", "compiled"), ("sb3", "sbx")) if base in sides]
-    header = [*(titles[side] for side in sides), *(f"{titles[side]} / {titles[base]}" for side, base in ratios)]
-    rows, memory = [], []
-    for name, cells in settings.items():
-        speeds = [f"{cells[side]['steps_per_second']:,.0f}" for side in sides]
-        rows.append([titles[name], *speeds, *(_spread(cells[side]["ratio_to"][base]) for side, base in ratios)])
-        memory.append([titles[name], *(f"{cells[side]['peak_rss_mib']:,.0f}" for side in sides)])
-    mean = ["geometric mean of the default settings", *[""] * len(sides)]
-    rows.append([*mean, *(f"**{means[side][base]:.2f}**" for side, base in ratios)])
-    tables = [*_table("steps/s", header, rows), *_table("peak memory in MiB", header[: len(sides)], memory)]
+    tables = []
+    for base in (base for base in ("sb3", "sbx") if base in sides):
+        rows = [
+            [titles[name], *(_spread(cells[side]["ratio_to"][base]) for side in _OURS)]
+            for name, cells in settings.items()
+        ]
+        rows.append(["geometric mean of the default settings", *(f"**{means[side][base]:.2f}**" for side in _OURS)])
+        tables += _table(f"times the steps/s of {titles[base]}", [titles[side] for side in _OURS], rows)
+    for first, figure in (("steps/s", "steps_per_second"), ("peak memory in MiB", "peak_rss_mib")):
+        rows = [[titles[name], *(f"{cells[side][figure]:,.0f}" for side in sides)] for name, cells in settings.items()]
+        tables += _table(first, [titles[side] for side in sides], rows)
     return "\n".join([*tables, _how(record), ""])
 
 
@@ -62,8 +63,8 @@ def _how(record: Mapping[str, Any]) -> str:
     packages = ", ".join(f"{name} {found[name]}" for name in sorted(found) if found[name])
     return (
         f"Medians of {options['rounds']} rounds, ratios within rounds. Each reading is a process of its own on a core "
-        f"and thread, {options['updates']} rollout and update (or more) of {options['n_steps']:,} steps an environment "
-        f"after one to warm up; the sides alternate within a round, {options['at_once']} settings at a time. Machine: "
+        f"and thread, of rollouts of {options['n_steps']:,} steps an environment and their updates: {options['updates']}, "
+        f"after one to warm up; the sides alternate within a round; settings at a time: {options['at_once']}. Machine: "
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}; {packages}; {machine['date'][:10]}."
     )
 
