@@ -111,7 +111,7 @@ def test_predict_needs_the_actor_s_keys_alone(cls: Any, deterministic: bool) -> 
 
 
 @pytest.mark.parametrize(
-    ("cls", "critic"), zip(FORMS, [{}, {"critic_epochs": 2}, {}, {"critic_epochs": 2}], strict=True)
+    ("cls", "critic"), list(zip(FORMS, [{}, {"critic_epochs": 2}, {}, {"critic_epochs": 2}], strict=True))
 )
 def test_both_learn_and_files_bring_them_back(cls: Any, critic: dict[str, Any]) -> None:
     model = make(cls, **critic)

@@ -57,7 +57,7 @@ def test_an_adaptive_clip_without_room_is_ppo(name: str) -> None:
     assert_same_run(ours, ppo(name))
 
 
-@pytest.mark.parametrize(("name", "stop_at"), zip(SAMPLE, ["minibatch", "epoch", "rollout"], strict=True))
+@pytest.mark.parametrize(("name", "stop_at"), list(zip(SAMPLE, ["minibatch", "epoch", "rollout"], strict=True)))
 def test_a_kl_stop_out_of_reach_is_ppo(name: str, stop_at: str) -> None:
     assert_same_run(train(KLStopPPO, SETTINGS[name], max_kl=1e9, stop_at=stop_at), ppo(name))
 

@@ -229,7 +229,7 @@ def test_logged_diagnostics_are_those_of_the_whole_rollout(actions: Any, engine:
     assert audit.logs["train/effective_sample_size"] == pytest.approx(effective, rel=1e-4)
 
 
-@pytest.mark.parametrize(("number", "algorithm_id"), enumerate(VARIANTS))
+@pytest.mark.parametrize(("number", "algorithm_id"), list(enumerate(VARIANTS)))
 def test_both_engines_take_the_same_steps_and_log_the_same_figures(number: int, algorithm_id: str) -> None:
     actions = BOX if number % 2 or algorithm_id == "rpo" else MULTI_DISCRETE
     # The last minibatch has one sample

@@ -64,7 +64,8 @@ def _how(record: Mapping[str, Any]) -> str:
     return (
         f"Medians of {options['rounds']} rounds, ratios within rounds. Each reading is a process of its own on a core "
         f"and thread, of rollouts of {options['n_steps']:,} steps an environment with their updates: "
-        f"{options['updates']}, after one to warm up; the sides alternate within a round; settings at a time: {options['at_once']}. Machine: "
+        f"{options['updates']}, after one to warm up; the sides alternate within a round; settings at a time: "
+        f"{options['at_once']}. Machine: "
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}; {packages}; {machine['date'][:10]}."
     )
 
