@@ -71,9 +71,9 @@ def _runs_in(folder: Path, prefix: str, window: int) -> Iterator[tuple[str, str,
             yield env_id, _label(run, folder, prefix, env_id), curve
     if not monitored:
         for run in sorted({path.parent for path in folder.rglob("events.out.tfevents*")}):
-            curve = _read_tensorboard(run)
-            if curve is not None:
-                yield "", _label(run, folder, prefix, ""), curve
+            logged = _read_tensorboard(run)
+            if logged is not None:
+                yield "", _label(run, folder, prefix, ""), logged
 
 
 def _test_runs(folder: Path, prefix: str) -> Iterator[tuple[str, str, RunCurve]]:
@@ -104,7 +104,9 @@ def _read_tensorboard(run: Path) -> RunCurve | None:
     :raises ValueError: TensorBoard is not installed
     """
     try:
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+            EventAccumulator,
+        )
     except ImportError as error:
         raise ValueError("reading TensorBoard's files needs tensorboard: pip install tensorboard") from error
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
