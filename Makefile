@@ -32,8 +32,10 @@ test: setup ## lint, types and the fast tests
 fast-tests: setup
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
-test-numpy: setup ## the library's fast tests with the compiled kernels switched off
-	SB3_PPO_VARIANTS_KERNELS=numpy $(BIN)/python -m pytest -n 3 --dist worksteal tests/test_*.py
+ON_ARRAYS := engine engine_gradients hooks_on_arrays compiled_engine critic update_loop non_finite prediction rollout \
+	lean_step baseline_rollouts
+test-numpy: setup ## the fast tests of what runs on arrays, with the compiled kernels switched off
+	SB3_PPO_VARIANTS_KERNELS=numpy $(BIN)/python -m pytest -n 3 --dist worksteal $(ON_ARRAYS:%=tests/test_%.py)
 
 test-slow: setup ## the learning and statistics tests, which take long
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow --timeout 3600
