@@ -123,11 +123,15 @@ class Run:
     random_states: tuple[th.Tensor, Any]
 
 
+def sb3s_bits(cls: type[PPO]) -> dict[str, str]:
+    """Return what a class has to be given to compute what SB3 computes, bit for bit."""
+    return {"engine": "torch"} if issubclass(cls, UpdateLoop) else {}
+
+
 def train(cls: type[PPO], setting: Setting, **arguments: Any) -> Run:
     """Train from scratch, the variants on the engine that has SB3's bits."""
     env = setting.env()
-    exact = {"engine": "torch"} if issubclass(cls, UpdateLoop) else {}
-    model = cls(setting.policy, env, **(_SMALL | exact | dict(setting.kwargs) | arguments))
+    model = cls(setting.policy, env, **(_SMALL | sb3s_bits(cls) | dict(setting.kwargs) | arguments))
     recorder = LogRecorder()
     model.set_logger(Logger(None, [recorder]))
     model.learn(setting.rollouts * model.n_steps * model.n_envs)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from helpers import SETTINGS, LogRecorder, Run, Setting, assert_same_run, ppo, train
+from helpers import SETTINGS, LogRecorder, Run, Setting, assert_same_run, ppo, sb3s_bits, train
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from stable_baselines3 import PPO
@@ -15,7 +15,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import nn
 
-from sb3_ppo_variants import AdaptiveClipPPO, ClipPPO, KLStopPPO, TrustRegionPPO, UpdateLoop
+from sb3_ppo_variants import AdaptiveClipPPO, ClipPPO, KLStopPPO, TrustRegionPPO
 from sb3_ppo_variants.registry import VARIANTS
 from sb3_ppo_variants.testing import BOX, DICT, DISCRETE, IMAGE, MULTI_BINARY, MULTI_DISCRETE, VECTOR, make_env
 from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement
@@ -173,8 +173,7 @@ _PART = st.fixed_dictionaries(
 
 def train_in_parts(cls: type[PPO], setting: Setting, parts: list[dict[str, Any]], **arguments: Any) -> Run:
     """Train for two rollouts, then as often as there are parts, each with its own end."""
-    exact = {"engine": "torch"} if issubclass(cls, UpdateLoop) else {}
-    model = cls(setting.policy, setting.env(), device="cpu", **exact, **setting.kwargs, **arguments)
+    model = cls(setting.policy, setting.env(), device="cpu", **sb3s_bits(cls), **setting.kwargs, **arguments)
     logs: list[dict[str, Any]] = []
     for part in [{"rollouts": 2, "reset": True, "stop_after": np.inf}, *parts]:
         recorder = LogRecorder()

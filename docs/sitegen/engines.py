@@ -9,7 +9,7 @@ from sb3_ppo_variants.tuning.ranking.ranking_json import read_ranking
 from sb3_ppo_variants.tuning.ranking.statistics import iqm, iqm_difference
 from sb3_ppo_variants.tuning.ranking.wording import interval_text
 
-from sitegen.published import normalised_scores
+from sitegen.published import difference_text, normalised_scores
 
 _RESULTS = Path(__file__).parents[2] / "benchmarks/results"
 SPEEDS = _RESULTS / "throughput.json"
@@ -80,9 +80,7 @@ def learning_part() -> str:
         torch = normalised_scores(lines["clip_ppo_torch"], [env_id])
         for name in sorted(lines, reverse=True):
             own = normalised_scores(lines[name], [env_id])
-            difference = iqm_difference(own, torch, seed=0)
-            verdict = "separable" if difference.excludes(0.0) else "not separable"
-            against = "" if name == "clip_ppo_torch" else f"{interval_text(difference)}, {verdict}"
+            against = "" if name == "clip_ppo_torch" else difference_text(iqm_difference(own, torch, seed=0))
             rows.append([f"{env_id}, {steps:,} steps", name, interval_text(iqm(own, seed=0)), against])
     seeds = protocol["budget"]["test_seeds"]
     table = _table("environment", ["configuration", f"IQM over {seeds} seeds", "minus PyTorch's"], rows)

@@ -46,7 +46,7 @@ class Line:
         """The distance from the first with its interval, and whether the two are separable."""
         if self.behind is None:
             return "first"
-        return f"{interval_text(self.behind)}, {'separable' if self.behind.excludes(0.0) else 'not separable'}"
+        return difference_text(self.behind)
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,11 @@ def _lines(ranking: RankingJson, env_ids: list[str], not_run: set[str]) -> list[
         )
         for name in ordered
     ]
+
+
+def difference_text(difference: Estimate) -> str:
+    """Return a difference with its interval, and whether the two are separable."""
+    return f"{interval_text(difference)}, {'separable' if difference.excludes(0.0) else 'not separable'}"
 
 
 def normalised_scores(line: Mapping[str, Any], env_ids: list[str]) -> Scores:

@@ -26,9 +26,14 @@ CASES: dict[str, tuple[str, Callable[[], VecEnv], dict[str, Any]]] = {
 }
 # One of each family; the others with the slow tests
 _ALWAYS = ("masked MultiDiscrete", "recurrent Box", "masked recurrent Discrete")
-cases = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in _ALWAYS else [pytest.mark.slow]) for name in CASES]
-)
+
+
+def _cases(always: tuple[str, ...]) -> pytest.MarkDecorator:
+    names = [pytest.param(name, marks=[] if name in always else [pytest.mark.slow]) for name in CASES]
+    return pytest.mark.parametrize("name", names)
+
+
+cases = _cases(_ALWAYS)
 
 
 def audits_of(name: str, variant: str = "TrustRegionPPO", **arguments: Any) -> list[Audit]:
@@ -72,9 +77,7 @@ def test_the_kl_is_never_above_the_bound(name: str, learning_rate: float, max_kl
         assert (audit.kl <= max_kl and audit.gain >= -1e-6) or actor_is_old(audit), audit
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == _ALWAYS[-1] else [pytest.mark.slow]) for name in CASES]
-)
+@_cases(_ALWAYS[-1:])
 def test_steps_are_accepted_shrunken_and_rolled_back(name: str) -> None:
     def fractions(rate: float, backtracks: int) -> list[float]:
         audits = audits_of(name, learning_rate=rate, max_backtracks=backtracks)

@@ -98,7 +98,7 @@ def test_a_study_shows_its_test_runs(finished_study: Path, tmp_path: Path) -> No
     curves = read_curves([finished_study], window=1)
     assert curves.keys() == {"CartPole-v1", "Acrobot-v1"}
     assert {"clip_ppo", "ppo"} <= curves["CartPole-v1"].keys()
-    drawn = plot([finished_study, finished_study.parent / finished_study.name], tmp_path / "curves.pdf")
+    drawn = plot([finished_study, finished_study], tmp_path / "curves.pdf")
     assert f"{finished_study.name}/clip_ppo" in drawn
     assert (tmp_path / "curves.pdf").read_bytes().startswith(b"%PDF")
 

@@ -57,8 +57,9 @@ def make_ranking(
     close = _close_to_first(lines, scores, seed)
     taus = _taus(scores)
     together = decisions.one_for_all
-    is_tuned, seeks_one = protocol["budget"]["trials"], protocol["budget"].get("one_for_all", True)
-    one_for_all, more_not_run = _one_for_all(part, together, seed) if is_tuned and seeks_one else (None, [])
+    budget = decisions.study.budget
+    seeks_one = budget.trials and budget.one_for_all
+    one_for_all, more_not_run = _one_for_all(part, together, seed) if seeks_one else (None, [])
     missing = [*part.not_run, *more_not_run]
     failures = [
         failure for track in decisions.tracks for failure in failure_records(track, together.get(track.pair.algorithm))

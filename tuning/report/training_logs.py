@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,10 +123,7 @@ def _curve(steps: Sequence[float], returns: Sequence[float]) -> RunCurve:
 def _label(run: Path, folder: Path, prefix: str, env_id: str) -> str:
     """``clip_ppo`` for ``logs/clip_ppo/CartPole-v1_2``: without the run's number, and the environment's name."""
     *parents, last = run.relative_to(folder).parts or (folder.name,)
-    last = re.sub(r"[_-]?\d+$", "", last) if last not in _spellings(env_id) else last
-    parts = [prefix, *parents, *([] if last in _spellings(env_id) else [last])]
-    return "/".join(filter(None, parts)) or folder.name
-
-
-def _spellings(env_id: str) -> Mapping[str, None]:
-    return dict.fromkeys((env_id, env_id.replace("/", "-")))
+    # A name that is the environment's, before its number is taken off or after it, says nothing of the curve
+    spellings = (env_id, env_id.replace("/", "-"))
+    own = re.sub(r"[_-]?\d+$", "", last)
+    return "/".join(filter(None, (prefix, *parents, "" if {last, own} & set(spellings) else own))) or folder.name

@@ -214,9 +214,7 @@ def run_cell(cell: Cell, *, checkpoints: Path | None = None) -> CellResult:
 
 
 def _train_and_evaluate(cell: Cell, checkpoints: Path) -> CellResult:
-    registered = get_algorithm(cell.algorithm)
-    # A baseline keeps its own update
-    algorithm: Any = with_array_rollouts(registered.cls) if registered.is_baseline else registered.cls
+    algorithm = trained_class(cell.algorithm)
     if cell.checkpoint_every is not None:
         algorithm = resumable(algorithm)
     entry = Entry(algorithm, cell.environment, cell.entry, name=cell.algorithm)
@@ -259,6 +257,15 @@ def _resumed(algorithm: Any, env: VecEnv, checkpoints: Path) -> OnPolicyAlgorith
         shutil.rmtree(checkpoints)
         return None
     return model
+
+
+def trained_class(algorithm_id: str) -> Any:
+    """The class that a run trains: a baseline keeps its own update, and takes the array engine's rollouts.
+
+    :param algorithm_id: registered algorithm id
+    """
+    registered = get_algorithm(algorithm_id)
+    return with_array_rollouts(registered.cls) if registered.is_baseline else registered.cls
 
 
 def whole_rollouts(steps: int, model: OnPolicyAlgorithm) -> int:

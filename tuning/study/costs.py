@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
-from sb3_ppo_variants.engines.baseline_rollouts import with_array_rollouts
 from sb3_ppo_variants.entries.entry import Entry
 from sb3_ppo_variants.registry import get_algorithm
 from sb3_ppo_variants.tuning_space import TuningSpace
+
+from ..runs.cell import trained_class
 
 TYPICAL = {"log2_rollout_size": 10, "log2_batch_size": 7, "n_epochs": 8, "log2_net_width": 7}
 """Has about as many minibatches a step, and networks as wide, as the mean over the search space."""
@@ -92,11 +93,9 @@ def _training(env_id: str, algorithm: str, steps: int) -> float:
 
 
 def _typical_entry(algorithm: str, env_id: str) -> Entry:
-    """Return what a run trains, the class included: a baseline takes the array engine's rollouts."""
-    registered, space = get_algorithm(algorithm), TuningSpace.of(algorithm, env_id, steps=10**6)
-    cls: Any = with_array_rollouts(registered.cls) if registered.is_baseline else registered.cls
+    space = TuningSpace.of(algorithm, env_id, steps=10**6)
     typical = {name: TYPICAL[name] for name in TYPICAL if name in space.parameters}
-    return Entry(cls, env_id, space.entry({**space.default_params, **typical}), name=algorithm)
+    return Entry(trained_class(algorithm), env_id, space.entry({**space.default_params, **typical}), name=algorithm)
 
 
 def _evaluation(env_id: str, steps: int) -> float:
