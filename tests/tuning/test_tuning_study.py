@@ -35,7 +35,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_six_studies_are_shipped() -> None:
-    assert shipped_studies() == ["classic", "critic", "engines", "mujoco", "quick", "standard"]
+    assert shipped_studies() == ["cartpole", "classic", "critic", "engines", "mujoco", "quick", "standard"]
     quick = load_study("quick")
     assert list(quick.environments) == ["CartPole-v1"]
     assert {"ppo", "trpo"} < set(quick.algorithms)
@@ -72,12 +72,12 @@ def test_the_study_of_the_engines_differs_in_nothing_else() -> None:
             assert study.space(f"clip_ppo_{engine}", env_id).default == {**registered, "engine": engine}
 
 
-@pytest.mark.parametrize("name", ["quick", "classic", "mujoco", "standard"])
+@pytest.mark.parametrize("name", ["quick", "cartpole", "classic", "mujoco", "standard"])
 def test_shipped_studies_accept_every_registered_algorithm(name: str) -> None:
     assert list(load_study(name, algorithms=["all"]).algorithms) == list(ALGORITHMS)
 
 
-@pytest.mark.parametrize("name", ["quick", "classic", "mujoco", "critic", "engines", "standard"])
+@pytest.mark.parametrize("name", ["quick", "cartpole", "classic", "mujoco", "critic", "engines", "standard"])
 def test_the_cost_of_shipped_studies_is_known(name: str) -> None:
     assert set(load_study(name).environments) <= set(SPEEDS)
 
