@@ -9,10 +9,10 @@ TYPED := build/typed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup rank test fast-tests test-numpy test-slow bench lint mutants docs docs-serve
+.PHONY: help setup rank test test-end-to-end test-numpy test-slow bench lint mutants docs docs-serve
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv with the package and all that the other targets need
 
@@ -25,17 +25,18 @@ $(STAMP): pyproject.toml setup.py constraints.txt $(wildcard native/*)
 rank: setup ## tune and rank three variants, PPO and TRPO on CartPole-v1 (minutes on 2 cores)
 	$(BIN)/ppo-variants rank quick
 
-# Side by side, and more processes than cores: some tests wait for processes of theirs.
-test: setup ## lint, types and the fast tests
-	@$(MAKE) --no-print-directory --jobs=2 lint fast-tests
+# More processes than cores: some tests wait for processes of theirs.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
+test: setup ## the fast tests
+	$(PYTEST)
 
-fast-tests: setup
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+test-end-to-end: setup ## the built and installed package, whole studies killed, pages in a browser
+	$(PYTEST) -m "end_to_end and not slow"
 
 ON_ARRAYS := engine engine_gradients hooks_on_arrays compiled_engine critic update_loop non_finite prediction rollout \
 	lean_step baseline_rollouts
 test-numpy: setup ## the fast tests of what runs on arrays, with the compiled kernels switched off
-	SB3_PPO_VARIANTS_KERNELS=numpy $(BIN)/python -m pytest -n 3 --dist worksteal $(ON_ARRAYS:%=tests/test_%.py)
+	SB3_PPO_VARIANTS_KERNELS=numpy $(PYTEST) $(ON_ARRAYS:%=tests/test_%.py)
 
 test-slow: setup ## the learning and statistics tests, which take long
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow --timeout 3600

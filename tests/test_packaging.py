@@ -222,6 +222,8 @@ from importlib.resources import files
 import yaml
 import sb3_ppo_variants, sb3_ppo_variants.tuning
 
+pytestmark = pytest.mark.end_to_end
+
 assert (files("sb3_ppo_variants") / "py.typed").is_file()
 assert "CartPole-v1" in yaml.safe_load((files("sb3_ppo_variants.zoo_configs") / "ppo.yml").read_text())
 assert yaml.safe_load((files("sb3_ppo_variants.tuning") / "studies" / "quick.yml").read_text())

@@ -14,6 +14,8 @@ from planted import ENTRIES, FILES
 
 from sb3_ppo_variants.plugins import GROUP
 
+pytestmark = pytest.mark.end_to_end
+
 BROKEN = {
     "needs_more": "broken_plugin.needs_more:Thing",
     "no_algorithm": "broken_plugin:Thing",

@@ -95,6 +95,7 @@ def check(browser: webdriver.Chrome, pages: Iterable[Path]) -> None:
     assert {address.split(":")[0] for address in asked} <= {"file", "data", "blob"}
 
 
+@pytest.mark.end_to_end
 def test_pages_of_each_kind_are_quiet_and_fit_a_phone(browser: webdriver.Chrome) -> None:
     check(browser, [HTML / name for name in SAMPLE])
 

@@ -94,6 +94,7 @@ def here(*args: Any, **kwargs: Any) -> Iterator[Here]:
     yield Here()
 
 
+@pytest.mark.end_to_end
 def test_a_killed_study_goes_on_within_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_module, "open_executor", here)
     content = {

@@ -74,6 +74,7 @@ def studies(url: str) -> list[dict[str, Any]]:
     return summaries
 
 
+@pytest.mark.end_to_end
 def test_the_page_and_the_trials_are_served_until_ctrl_c(finished_study: Path) -> None:
     before = (finished_study / "study.db").read_bytes()
     with served(finished_study) as (url, process):

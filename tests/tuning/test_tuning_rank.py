@@ -54,6 +54,7 @@ def test_a_study_ends_with_all_its_files_and_a_table(ranked_once: tuple[Path, st
     assert max(map(len, output[output.index("Ranking:") :].splitlines())) <= 80
 
 
+@pytest.mark.end_to_end
 def test_a_study_that_is_killed_and_interrupted_gives_the_same_ranking(
     study: Path, ranked_once: tuple[Path, str], tmp_path: Path
 ) -> None:
