@@ -110,7 +110,7 @@ def rank(
     study: Annotated[
         str,
         typer.Argument(
-            help="A shipped study (quick, standard, cartpole, classic, mujoco, critic, engines), or the path of a YAML file."
+            help="A shipped study (quick, standard, cartpole, classic, mujoco, critic, engines), or a YAML file."
         ),
     ],
     *,
