@@ -240,12 +240,16 @@ def export(
     folder: _StudyFolder,
     *,
     to: Annotated[Path, typer.Option(help="Folder of the zoo entries.")] = Path("zoo_configs"),
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Results of the same study with --no-tune: leave out what scores no better in the mean."),
+    ] = None,
 ) -> None:
     """Write the tuned values of a finished study as zoo entries that say where they come from."""
     with _tuning_extra("export"):
         from sb3_ppo_variants.tuning.ranking.export import export as write_entries
 
-        exported = write_entries(folder, to)
+        exported = write_entries(folder, to, against=against)
     for path, env_ids in exported.written.items():
         typer.echo(f"{path}: {', '.join(env_ids)}")
     for reason in exported.skipped:

@@ -269,3 +269,68 @@ def test_registered_configurations_are_called_so(tmp_path: Path) -> None:
     assert "the registered configuration, runs of 20000 steps" in text
     assert "Tuning:" not in text
     assert "[" not in text.partition("normalised IQM")[2].partition(",")[0], "one seed has no interval"
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """A tuned study, and the same with the registered configurations."""
+    tuned, registered = tmp_path / "tuned", tmp_path / "registered"
+    for folder, trials in ((tuned, 3), (registered, 0)):
+        finished(folder, algorithms=("ppo", "trpo"), environments={"CartPole-v1": 20_000}, trials=trials)
+    return tuned, registered
+
+
+def score(folder: Path, scores: dict[str, float]) -> None:
+    """Let all test runs of an algorithm score the same."""
+
+    def alter(content: dict[str, Any]) -> None:
+        for line in content["ranking"]:
+            for run in line["scores"]["CartPole-v1"]:
+                run |= {"normalised": scores[line["algorithm"]]}
+
+    change(folder, alter)
+
+
+def test_only_what_is_better_than_the_registered_is_written_where_that_is_asked(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    tuned, registered = pair
+    score(tuned, {"ppo": 0.9, "trpo": 0.7})
+    score(registered, {"ppo": 0.8, "trpo": 0.7})
+    to = tmp_path / "zoo"
+    done = CliRunner().invoke(app, ["export", str(tuned), "--to", str(to), "--against", str(registered)])
+    assert done.exit_code == 0, done.output
+    assert [path.name for path in to.iterdir()] == ["ppo.yml"]
+    assert "trpo on CartPole-v1: its mean test score, 0.700, is not above the 0.700 of the registered" in done.stderr
+    text = (to / "ppo.yml").read_text()
+    assert "# On these, normalised mean 0.900, 0.800 with the values that were registered." in text
+    score(registered, {"ppo": 0.95, "trpo": 0.95})
+    with pytest.raises(ValueError, match="has nothing to export"):
+        export(tuned, to, against=registered)
+
+
+def test_what_cannot_be_held_against_a_study_is_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    tuned, registered = pair
+    with pytest.raises(ValueError, match="was tuned: give the results of the same study with rank --no-tune"):
+        export(tuned, tmp_path / "zoo", against=tuned)
+    protocols = {
+        "test seeds: ": lambda protocol: protocol["seeds"]["test"].pop(),
+        "environments.CartPole-v1: 20000 in the tuned study, 9": lambda protocol: protocol["environments"].update(
+            {"CartPole-v1": 9}
+        ),
+        "versions.torch: ": lambda protocol: protocol["versions"].update(torch="1.0"),
+    }
+    path = registered / "ranking.json"
+    text = path.read_text()
+    for words, alter in protocols.items():
+        content = json.loads(text)
+        alter(content["protocol"])
+        path.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=f"cannot be held against the tuned study .*{words}"):
+            export(tuned, tmp_path / "zoo", against=registered)
+    content = json.loads(text)
+    content["ranking"] = [line for line in content["ranking"] if line["algorithm"] != "trpo"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="has no test runs of trpo"):
+        export(tuned, tmp_path / "zoo", against=registered)
+    assert not (tmp_path / "zoo").exists()

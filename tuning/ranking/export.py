@@ -1,6 +1,6 @@
 """``ppo-variants export``: the tuned values of a finished study as zoo entries that say where they come from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +19,7 @@ from ..study.seeds import stream_seed
 from . import statistics
 from .entry_yaml import entry_yaml
 from .ranking_json import RankingJson, read_ranking
+from .registered import registered_scores
 from .wording import origin_text
 
 _PACKAGES = ("sb3-ppo-variants", "stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy")
@@ -36,7 +37,7 @@ class Exported:
     skipped: list[str]
 
 
-def export(folder: Path, to: Path) -> Exported:
+def export(folder: Path, to: Path, *, against: Path | None = None) -> Exported:
     """Write the chosen configurations of a finished study into ``<to>/<algorithm id>.yml``.
 
     An entry that a file has for the same environment is replaced, all other lines stay as they are, byte for byte. A
@@ -44,16 +45,19 @@ def export(folder: Path, to: Path) -> Exported:
 
     :param folder: of the study's results
     :param to: folder of zoo entries; made when it is not there
-    :raises ValueError: no finished study, an entry that cannot be loaded, a file that is no zoo file, or nothing to
-        export; no file is written then
+    :param against: results of the same study without tuning: written is only what has a higher mean test score there
+        than the registered configuration
+    :raises ValueError: no finished study, an entry that cannot be loaded, a file that is no zoo file, nothing to
+        export, or two studies that cannot be compared; no file is written then
     :raises OSError: the file system refused
     """
     ranking = read_ranking(folder)
     date = datetime.fromtimestamp((folder / "ranking.json").stat().st_mtime, tz=timezone.utc).date().isoformat()
     if to.exists() and not to.is_dir():
         raise ValueError(f"{to} is a file: give the folder of the zoo entries, such as zoo_configs")
+    registered = None if against is None else registered_scores(against, ranking)
     skipped: list[str] = []
-    blocks = _blocks(ranking, date, skipped)
+    blocks = _blocks(ranking, date, registered, skipped)
     if not blocks:
         raise ValueError(f"{folder} has nothing to export: {'; '.join(skipped)}")
     texts = {path: _with_blocks(path, own) for path, own in ((to / name, own) for name, own in blocks.items())}
@@ -71,7 +75,9 @@ class _Block:
     text: str
 
 
-def _blocks(ranking: RankingJson, date: str, skipped: list[str]) -> dict[str, dict[str, _Block]]:
+def _blocks(
+    ranking: RankingJson, date: str, registered: Mapping[tuple[str, str], float] | None, skipped: list[str]
+) -> dict[str, dict[str, _Block]]:
     """File name -> environment -> entry; of the configurations of one algorithm, that of the best rank."""
     blocks: dict[str, dict[str, _Block]] = {}
     owners: dict[str, tuple[str, str]] = {}
@@ -87,20 +93,32 @@ def _blocks(ranking: RankingJson, date: str, skipped: list[str]) -> dict[str, di
             continue
         for env_id, best in line["best"].items():
             runs = line["scores"][env_id]
-            if any(run["is_fault"] for run in runs):
-                skipped.append(f"{name} on {env_id}: not run, by what looks like a fault of sb3_ppo_variants")
-                continue
-            if all(run["raw"] is None for run in runs):
-                skipped.append(f"{name} on {env_id}: every test run failed ({runs[0]['reason']})")
+            before = None if registered is None else registered[name, env_id]
+            if reason := _not_worth_an_entry(runs, before):
+                skipped.append(f"{name} on {env_id}: {reason}")
                 continue
             Experiment(algorithm, env_id, best["entry"])  # refuses what could not be loaded again
-            comment = _provenance(ranking["protocol"], date, line, env_id)
+            comment = _provenance(ranking["protocol"], date, line, env_id, before)
             body = "".join(f"  {row}\n" for row in [*comment, *entry_yaml(best["entry"]).splitlines()])
             blocks.setdefault(file, {})[env_id] = _Block(best["entry"], f"{env_id}:\n{body}")
     return blocks
 
 
-def _provenance(protocol: Mapping[str, Any], date: str, line: Mapping[str, Any], env_id: str) -> list[str]:
+def _not_worth_an_entry(runs: Sequence[Mapping[str, Any]], before: float | None) -> str:
+    """Why the configuration of these test runs is not exported; empty where it is."""
+    if any(run["is_fault"] for run in runs):
+        return "not run, by what looks like a fault of sb3_ppo_variants"
+    if all(run["raw"] is None for run in runs):
+        return f"every test run failed ({runs[0]['reason']})"
+    mean = fmean(run["normalised"] for run in runs)
+    if before is not None and mean <= before:
+        return f"its mean test score, {mean:.3f}, is not above the {before:.3f} of the registered configuration"
+    return ""
+
+
+def _provenance(
+    protocol: Mapping[str, Any], date: str, line: Mapping[str, Any], env_id: str, before: float | None
+) -> list[str]:
     """Study, date, trial, seeds, scores and versions, as lines of a comment."""
     best, runs = line["best"][env_id], line["scores"][env_id]
     budget, seed = protocol["budget"], protocol["seed"]
@@ -123,6 +141,11 @@ def _provenance(protocol: Mapping[str, Any], date: str, line: Mapping[str, Any],
         f"Test: normalised IQM {iqm.value:.3f}{interval}, mean return {returns:.6g}"
         + (f", {failed} failed runs," if failed else ""),
         f"over {len(runs)} other seeds: {', '.join(str(run['seed']) for run in runs)}.",
+        *(
+            [f"On these, normalised mean {normalised.mean():.3f}, {before:.3f} with the values that were registered."]
+            if before is not None
+            else []
+        ),
         "Versions: " + ", ".join(f"{name} {protocol['versions'][name]}" for name in _PACKAGES) + ".",
     ]
     return [f"# {' '.join(text.split())}" for text in lines]
