@@ -1,6 +1,6 @@
 """What the published rankings say, family of environments by family: ``results/<study>/ranking.json``, never typed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -13,6 +13,7 @@ from sb3_ppo_variants.tuning.ranking.results import NotRun
 from sb3_ppo_variants.tuning.ranking.statistics import Estimate, Scores, iqm, iqm_difference
 from sb3_ppo_variants.tuning.ranking.wording import interval_text, not_run_text
 from sb3_ppo_variants.tuning.study.configurations import configuration_in, described
+from sb3_ppo_variants.tuning.study.study_file import load_study
 
 Rankings = Mapping[str, RankingJson]
 
@@ -28,6 +29,7 @@ class Line:
     :param behind: IQM of the family's first minus its own, with the interval; None for the first itself
     :param minutes: median training time of a test run
     :param failed: test runs that failed; they count with the floor
+    :param again: the command that makes these runs again
     """
 
     algorithm: str
@@ -35,6 +37,7 @@ class Line:
     behind: Estimate | None
     minutes: float | None
     failed: int
+    again: str
 
     @property
     def iqm_text(self) -> str:
@@ -60,6 +63,7 @@ class Family:
     :param lines: best first
     :param not_run: who has no score here, and why
     :param configurations: name -> what it is, for those that are no algorithm's id
+    :param trials: of tuning each; 0 where the registered configurations were ranked
     """
 
     name: str
@@ -69,6 +73,7 @@ class Family:
     lines: list[Line]
     not_run: list[str]
     configurations: Mapping[str, str]
+    trials: int
 
     @property
     def sentence(self) -> str:
@@ -94,6 +99,14 @@ def rankings(folder: Path) -> dict[str, RankingJson]:
     return {path.parent.name: read_ranking(path.parent) for path in sorted(folder.glob("*/ranking.json"))}
 
 
+def reports(folder: Path) -> dict[str, Path]:
+    """Return the reports that are published beside the rankings, by study.
+
+    :param folder: with a folder for each study
+    """
+    return {path.parent.name: path for path in sorted(folder.glob("*/report.html"))}
+
+
 def families(published: Rankings) -> list[Family]:
     """Return a table for each study and family of environments.
 
@@ -116,7 +129,8 @@ def families(published: Rankings) -> list[Family]:
             if lines:
                 not_run = [not_run_text(record) for record in missing]
                 own = {name: described(each) for name, each in protocol.get("configurations", {}).items()}
-                found.append(Family(name, study, steps, protocol["budget"]["test_seeds"], lines, not_run, own))
+                seeds, trials = protocol["budget"]["test_seeds"], protocol["budget"]["trials"]
+                found.append(Family(name, study, steps, seeds, lines, not_run, own, trials))
     return found
 
 
@@ -142,9 +156,28 @@ def _lines(ranking: RankingJson, env_ids: list[str], not_run: set[str]) -> list[
             behind=None if name == ordered[0] else iqm_difference(scores[ordered[0]], scores[name], seed=0),
             minutes=_minutes(ranking, name, env_ids),
             failed=sum(run["status"] != "ok" for env_id in env_ids for run in scored[name]["scores"][env_id]),
+            again=again(ranking["protocol"], name, env_ids),
         )
         for name in ordered
     ]
+
+
+def again(protocol: Mapping[str, Any], name: str, env_ids: Sequence[str]) -> str:
+    """Return the command that tunes and tests one algorithm of a published study again, on these environments.
+
+    Nothing that an algorithm's runs depend on is another algorithm's, or another environment's.
+
+    :param protocol: of the ranking, of a study that is shipped
+    :param name: of the algorithm or configuration
+    :param env_ids: environments
+    """
+    study = load_study(protocol["study"])
+    parts = ["ppo-variants rank", protocol["study"], "--algos", name]
+    if list(env_ids) != list(study.environments):
+        parts += ["--envs", ",".join(env_ids)]
+    if study.budget.trials and not protocol["budget"]["trials"]:
+        parts.append("--no-tune")
+    return " ".join(parts)
 
 
 def difference_text(difference: Estimate) -> str:
@@ -181,6 +214,7 @@ def lines_of(published: Rankings, algorithm_id: str) -> list[dict[str, Any]]:
         {
             "study": study,
             "name": line["algorithm"],
+            "tuned": "yes" if ranking["protocol"]["budget"]["trials"] else "no",
             "rank": line["rank"],
             "of": len(ranking["ranking"]),
             "iqm": interval_text(Estimate(line["iqm"], line["ci_low"], line["ci_high"])),

@@ -110,7 +110,8 @@ def choose_part(results: Path) -> str:
     :param results: folder of published rankings
     """
     families = published.families(published.rankings(results))
-    return _TEMPLATES.get_template("choose.rst.j2").render(families=families, few_seeds=FEW_SEEDS)
+    reports = {study: f"reports/{study}.html" for study in published.reports(results)}
+    return _TEMPLATES.get_template("choose.rst.j2").render(families=families, few_seeds=FEW_SEEDS, reports=reports)
 
 
 def draw_pictures(folder: Path) -> None:

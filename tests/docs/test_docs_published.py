@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 from finished_study import finished
 from sb3_ppo_variants.tuning.ranking.statistics import Estimate
+from sb3_ppo_variants.tuning.study.study_file import load_study
 from sitegen import published, variant_pages
+from typer.testing import CliRunner
+
+from sb3_ppo_variants.cli import app
 
 ALGORITHMS = ("trust_region_ppo", "ppo", "trpo")
 
@@ -57,10 +61,13 @@ def test_the_page_quotes_it_and_the_variants_page_too(results: Path) -> None:
     (family,) = published.families(published.rankings(results))
     assert "No ranking is published" not in page
     assert family.sentence in page
-    assert "5 test seeds each (too few" in page
+    assert "The registered configurations, 5 test seeds each (too few" in page
+    assert "report <" not in page
+    (results / "classic/report.html").write_text("<html></html>")
+    assert "`the report <reports/classic.html>`__" in variant_pages.choose_part(results)
     assert family.lines[1].behind_text in page
     (row,) = published.lines_of(published.rankings(results), "trust_region_ppo")
-    assert (row["study"], row["of"]) == ("classic", 3)
+    assert (row["study"], row["of"], row["tuned"]) == ("classic", 3, "no")
     assert row["against_trpo"] in ("yes", "no, worse", "not separable")
 
 
@@ -99,3 +106,18 @@ def test_a_ranking_of_another_release_stops_the_build(tmp_path: Path) -> None:
     (tmp_path / "old/ranking.json").write_text('{"schema_version": 1}')
     with pytest.raises(ValueError, match="schema version 1"):
         published.rankings(tmp_path)
+
+
+def test_a_row_is_made_again_by_the_command_beside_it(results: Path) -> None:
+    (family,) = published.families(published.rankings(results))
+    (line,) = [line for line in family.lines if line.algorithm == "trust_region_ppo"]
+    assert line.again == ("ppo-variants rank classic --algos trust_region_ppo --envs Acrobot-v1,CartPole-v1 --no-tune")
+    assert f"``{line.again}``" in variant_pages.choose_part(results)
+    done = CliRunner().invoke(app, [*line.again.split()[1:], "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert "Algorithms: trust_region_ppo" in done.output
+    protocol = published.rankings(results)["classic"]["protocol"]
+    everything = protocol | {"budget": protocol["budget"] | {"trials": 20}}
+    assert published.again(everything, "ppo", list(load_study("classic").environments)) == (
+        "ppo-variants rank classic --algos ppo"
+    )
