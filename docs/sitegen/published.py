@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from sb3_ppo_variants.tuning.ranking.power import power_text
 from sb3_ppo_variants.tuning.ranking.ranking_json import RankingJson, read_ranking
 from sb3_ppo_variants.tuning.ranking.results import NotRun
 from sb3_ppo_variants.tuning.ranking.statistics import Estimate, Scores, iqm, iqm_difference
@@ -64,6 +65,7 @@ class Family:
     :param not_run: who has no score here, and why
     :param configurations: name -> what it is, for those that are no algorithm's id
     :param trials: of tuning each; 0 where the registered configurations were ranked
+    :param power: what the whole study could have shown; empty where that cannot be said
     """
 
     name: str
@@ -74,6 +76,7 @@ class Family:
     not_run: list[str]
     configurations: Mapping[str, str]
     trials: int
+    power: str
 
     @property
     def sentence(self) -> str:
@@ -115,6 +118,7 @@ def families(published: Rankings) -> list[Family]:
     found = []
     for study, ranking in published.items():
         protocol = ranking["protocol"]
+        power = power_text(ranking)
         groups: dict[str, list[str]] = {}
         for env_id in protocol["environments"]:
             groups.setdefault(family_of(env_id), []).append(env_id)
@@ -130,7 +134,7 @@ def families(published: Rankings) -> list[Family]:
                 not_run = [not_run_text(record) for record in missing]
                 own = {name: described(each) for name, each in protocol.get("configurations", {}).items()}
                 seeds, trials = protocol["budget"]["test_seeds"], protocol["budget"]["trials"]
-                found.append(Family(name, study, steps, seeds, lines, not_run, own, trials))
+                found.append(Family(name, study, steps, seeds, lines, not_run, own, trials, power))
     return found
 
 

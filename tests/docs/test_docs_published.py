@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from finished_study import finished
+from sb3_ppo_variants.tuning.ranking.power import power_text
 from sb3_ppo_variants.tuning.ranking.statistics import Estimate
 from sb3_ppo_variants.tuning.study.study_file import load_study
 from sitegen import published, variant_pages
@@ -63,6 +64,7 @@ def test_the_page_quotes_it_and_the_variants_page_too(results: Path) -> None:
     assert family.sentence in page
     assert "The registered configurations, 5 test seeds each (too few" in page
     assert "report <" not in page
+    assert f"Power of the whole study: {power_text(published.rankings(results)['classic'])}." in page
     (results / "classic/report.html").write_text("<html></html>")
     assert "`the report <reports/classic.html>`__" in variant_pages.choose_part(results)
     assert family.lines[1].behind_text in page

@@ -82,7 +82,7 @@ def iqm_difference(scores: Scores, others: Scores, seed: int) -> Estimate:
     """
     n = _common_environments(scores, others)
 
-    return _estimate([*scores, *others], lambda *samples, axis: _difference(samples, n, axis), seed)
+    return _estimate([*scores, *others], lambda *samples, axis: difference_of_iqms(samples, n, axis), seed)
 
 
 def probability_of_improvement(scores: Scores, others: Scores, seed: int) -> Estimate:
@@ -120,13 +120,13 @@ def permutation_p_value(scores: Scores, others: Scores, seed: int) -> float:
     n = _common_environments(scores, others)
     rng = np.random.default_rng(seed)
     samples = [np.asarray(sample, dtype=np.float64) for sample in (*scores, *others)]
-    observed = abs(float(_difference(samples, n, axis=-1)))
+    observed = abs(float(difference_of_iqms(samples, n, axis=-1)))
     deals: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
     for left, right in zip(samples[:n], samples[n:], strict=True):
         pooled = np.broadcast_to(np.concatenate([left, right]), (RESAMPLES, len(left) + len(right)))
         dealt = rng.permuted(pooled, axis=1)
         deals.append((dealt[:, : len(left)], dealt[:, len(left) :]))
-    differences = np.abs(_difference([*(left for left, _ in deals), *(right for _, right in deals)], n, axis=-1))
+    differences = np.abs(difference_of_iqms([*(left for left, _ in deals), *(right for _, right in deals)], n, axis=-1))
     # Summing in another order must not make the real deal look smaller than itself.
     return float((1 + np.sum(differences >= observed - _ROUNDING)) / (1 + RESAMPLES))
 
@@ -208,7 +208,13 @@ def _iqm(samples: Sequence[NDArray[np.float64]], axis: int) -> NDArray[np.float6
     return np.asarray(scipy.stats.trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis))
 
 
-def _difference(samples: Sequence[NDArray[np.float64]], n: int, axis: int) -> NDArray[np.float64]:
+def difference_of_iqms(samples: Sequence[NDArray[np.float64]], n: int, axis: int) -> NDArray[np.float64]:
+    """IQM of the first ``n`` samples minus that of the others.
+
+    :param samples: arrays of runs, one for each environment, of both sides
+    :param n: number of environments
+    :param axis: of the runs
+    """
     return np.asarray(_iqm(samples[:n], axis) - _iqm(samples[n:], axis))
 
 

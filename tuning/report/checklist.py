@@ -7,6 +7,7 @@ from typing import Any
 
 from sb3_ppo_variants.tuning_space import SHARED
 
+from ..ranking.power import power_text
 from ..ranking.statistics import FEW_SEEDS
 from ..study.configurations import configuration_in, described
 from ..study.rules import FAILED_RUNS
@@ -40,6 +41,7 @@ def checklist(ranking: Mapping[str, Any]) -> list[Answer]:
         *_fixed(protocol),
         _baselines(protocol),
         _enough_seeds(protocol),
+        *_power(ranking),
         _everybody_ranked(ranking),
         _every_run_counts(ranking),
         *_by_construction(protocol),
@@ -132,6 +134,12 @@ def _enough_seeds(protocol: Mapping[str, Any]) -> Answer:
         f"{statistics['bootstrap_resamples']:,} stratified resamplings"
     )
     return Answer(number >= FEW_SEEDS, f"At least {FEW_SEEDS} test seeds, so that the intervals cover", evidence)
+
+
+def _power(ranking: Mapping[str, Any]) -> list[Answer]:
+    text = power_text(ranking)
+    claim = "It is known which difference the study could have shown"
+    return [Answer(True, claim, f"{text[0].upper()}{text[1:]}")] if text else []
 
 
 def _everybody_ranked(ranking: Mapping[str, Any]) -> Answer:
