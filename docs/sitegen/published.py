@@ -1,6 +1,6 @@
 """What the published rankings say, family of environments by family: ``results/<study>/ranking.json``, never typed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -8,13 +8,13 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from sb3_ppo_variants.tuning.ranking.again import again
 from sb3_ppo_variants.tuning.ranking.power import power_text
 from sb3_ppo_variants.tuning.ranking.ranking_json import RankingJson, read_ranking
 from sb3_ppo_variants.tuning.ranking.results import NotRun
 from sb3_ppo_variants.tuning.ranking.statistics import Estimate, Scores, iqm, iqm_difference
 from sb3_ppo_variants.tuning.ranking.wording import interval_text, not_run_text
 from sb3_ppo_variants.tuning.study.configurations import configuration_in, described
-from sb3_ppo_variants.tuning.study.study_file import load_study
 
 Rankings = Mapping[str, RankingJson]
 
@@ -164,24 +164,6 @@ def _lines(ranking: RankingJson, env_ids: list[str], not_run: set[str]) -> list[
         )
         for name in ordered
     ]
-
-
-def again(protocol: Mapping[str, Any], name: str, env_ids: Sequence[str]) -> str:
-    """Return the command that tunes and tests one algorithm of a published study again, on these environments.
-
-    Nothing that an algorithm's runs depend on is another algorithm's, or another environment's.
-
-    :param protocol: of the ranking, of a study that is shipped
-    :param name: of the algorithm or configuration
-    :param env_ids: environments
-    """
-    study = load_study(protocol["study"])
-    parts = ["ppo-variants rank", protocol["study"], "--algos", name]
-    if list(env_ids) != list(study.environments):
-        parts += ["--envs", ",".join(env_ids)]
-    if study.budget.trials and not protocol["budget"]["trials"]:
-        parts.append("--no-tune")
-    return " ".join(parts)
 
 
 def difference_text(difference: Estimate) -> str:

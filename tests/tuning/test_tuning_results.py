@@ -353,7 +353,7 @@ def test_ranking_csv_is_one_row_per_algorithm_with_every_seed(ranked: tuple[Rank
 def test_ranking_md_is_a_table_people_can_read(ranked: tuple[Ranking, Any]) -> None:
     text = ranking_md(ranked[0])
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert {row.count("|") for row in rows[:6]} == {17}
+    assert {row.count("|") for row in rows[:6]} == {18}
     assert rows[2].startswith("| 1 | kl_stop_ppo | 1.0")
     assert "## Protocol" in text
 

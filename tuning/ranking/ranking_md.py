@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from ..study.configurations import described_in
+from .again import again
 from .results import Ranked, Ranking
 from .wording import TABLE_HEADER, interval_text, table_row
 
@@ -13,8 +14,12 @@ from .wording import TABLE_HEADER, interval_text, table_row
 def ranking_md(ranking: Ranking) -> str:
     """The ranking for people: table, warnings, every seed's score, protocol."""
     protocol = ranking.protocol
-    header = (*TABLE_HEADER, *_MORE_HEADER)
-    rows = [[*table_row(line), *_more_columns(line)] for line in ranking.lines]
+    header = (*TABLE_HEADER, *_MORE_HEADER, "again")
+    env_ids = list(protocol["environments"])
+    rows = [
+        [*table_row(line), *_more_columns(line), f"`{again(protocol, line.algorithm, env_ids)}`"]
+        for line in ranking.lines
+    ]
     parts = [f"# Ranking: {protocol['study']}", ranking.verdict, *([_markdown_table(header, rows)] if rows else [])]
     parts += [f"> {warning}" for warning in ranking.warnings]
     configurations = described_in(protocol)
