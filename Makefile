@@ -30,7 +30,7 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
 test: setup ## the fast tests
 	$(PYTEST)
 
-test-end-to-end: setup ## the built and installed package, whole studies killed, pages in a browser
+test-end-to-end: setup ## the built and installed package, whole studies killed, a cluster, pages in a browser
 	$(PYTEST) -m "end_to_end and not slow"
 
 ON_ARRAYS := engine engine_gradients hooks_on_arrays compiled_engine critic update_loop non_finite prediction rollout \

@@ -24,6 +24,8 @@ from worker_tasks import die_unless_enough, leak, report_and_sleep, threads_and_
 
 from sb3_ppo_variants import cli
 
+pytestmark = pytest.mark.end_to_end
+
 
 class Cluster:
     """Processes of the ``dask`` command, each with a process group of its own."""

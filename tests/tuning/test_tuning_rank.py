@@ -251,6 +251,7 @@ def test_whatever_stops_a_study_says_that_it_can_be_resumed(
     assert "Every finished run is saved" in result.stderr
 
 
+@pytest.mark.end_to_end
 def test_without_the_extra_the_command_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['optuna'] = None; sys.argv = ['ppo-variants', 'rank', 'quick'];"

@@ -141,6 +141,7 @@ except ImportError as error:
 """
 
 
+@pytest.mark.end_to_end
 def test_without_rl_zoo3_the_rest_works_and_its_commands_say_what_to_type() -> None:
     process = subprocess.run(
         [sys.executable, "-c", WITHOUT_RL_ZOO3], capture_output=True, text=True, timeout=120, check=False
