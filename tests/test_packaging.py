@@ -22,6 +22,8 @@ from packaging.utils import canonicalize_name
 
 import sb3_ppo_variants
 
+pytestmark = pytest.mark.end_to_end
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SOURCES = {  # directory in the repository -> where the wheel has it
     "sb3_ppo_variants": "sb3_ppo_variants",
@@ -221,9 +223,6 @@ import importlib, pkgutil, sys
 from importlib.resources import files
 import yaml
 import sb3_ppo_variants, sb3_ppo_variants.tuning
-
-pytestmark = pytest.mark.end_to_end
-
 assert (files("sb3_ppo_variants") / "py.typed").is_file()
 assert "CartPole-v1" in yaml.safe_load((files("sb3_ppo_variants.zoo_configs") / "ppo.yml").read_text())
 assert yaml.safe_load((files("sb3_ppo_variants.tuning") / "studies" / "quick.yml").read_text())
