@@ -1941,6 +1941,14 @@ MUTANTS = [
         "found_by_trying",
     ),
     Mutant(
+        "the page lacks messages of errors that are made in one place and raised in another",
+        "docs/sitegen/messages.py",
+        "if call is node and not _ERROR.fullmatch(error):",
+        "if call is node:",
+        "tests/docs/test_docs_messages.py",
+        "made_in_one_place",
+    ),
+    Mutant(
         "a message on the page shows code where a value stands",
         "docs/sitegen/messages.py",
         "_words(part) if isinstance(part, ast.Constant) else _GAP",

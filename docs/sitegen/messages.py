@@ -16,6 +16,7 @@ _REPOSITORY = Path(__file__).parents[2]
 _SOURCES = ("sb3_ppo_variants", "tuning")
 _DATA = Path(__file__).parent.parent / "data/remedies.yml"
 _NO_MESSAGE = ("typer.Exit", "AttributeError")
+_ERROR = re.compile(r"(\w+\.)?\w*(Error|BrokenExecutor)")
 _GAP = "…"
 
 
@@ -50,10 +51,14 @@ def messages(repository: Path = _REPOSITORY) -> list[Message]:
 
 def _raised(path: Path, repository: Path) -> Iterator[Message]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)):
+        call = node.exc if isinstance(node, ast.Raise) else node
+        if not isinstance(call, ast.Call):
             continue
-        error = ast.unparse(node.exc.func)
-        text = " ".join(_words(argument) for argument in node.exc.args)
+        error = ast.unparse(call.func)
+        # Some errors are made in one place and raised in another: by a helper's caller, by a future
+        if call is node and not _ERROR.fullmatch(error):
+            continue
+        text = " ".join(_words(argument) for argument in call.args)
         if error not in _NO_MESSAGE and re.search(r"[A-Za-z]{3}", text):
             yield Message(error, " ".join(text.split()), path.relative_to(repository).as_posix())
 

@@ -34,3 +34,15 @@ def test_values_are_left_out_of_a_message(tmp_path: Path) -> None:
     found = messages.messages(tmp_path)
     assert found == [messages.Message("ValueError", "x=… is odd: give an even one.", "sb3_ppo_variants/new.py")]
     assert messages.group_of(found[0]) is None
+
+
+def test_an_error_that_is_made_in_one_place_and_raised_in_another_is_a_message_too(tmp_path: Path) -> None:
+    source = tmp_path / "tuning/new.py"
+    source.parent.mkdir()
+    source.write_text(
+        'def lost(where):\n    return futures.BrokenExecutor(f"lost {where}")\n'
+        'def stop(future):\n    future.set_exception(DiedError("it died"))\n    print("no error")\n'
+        "def f(where):\n    raise lost(where)\n"
+    )
+    found = [(message.error, message.text) for message in messages.messages(tmp_path)]
+    assert sorted(found) == [("DiedError", "it died"), ("futures.BrokenExecutor", "lost …")]
