@@ -299,7 +299,7 @@ def _describe(problem: Any) -> str:
 
 
 def _number_meant(value: Any) -> str:
-    """Say how to write a number that YAML reads as text or as a fraction: ``1e5`` is a text, ``1.0e5`` a float."""
+    """Say how to write a number that YAML reads as text or as a fraction: ``1e5`` is a text, ``1.0e+5`` a float."""
     try:
         number = float(value) if isinstance(value, str | float) else math.nan
     except ValueError:
