@@ -1286,6 +1286,14 @@ MUTANTS = [
     ),
     # Environments that come as a batch
     Mutant(
+        "a vec_env with keys beside gymnasium is taken",
+        "entries/vector.py",
+        'value.keys() == {"gymnasium"}',
+        '"gymnasium" in value',
+        "tests/test_vec_env.py",
+        "makes_no_sense",
+    ),
+    Mutant(
         "the reset of one cart resets them all",
         "vec_env/resets.py",
         "    base.state[:, others] = states[:, others]",

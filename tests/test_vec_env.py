@@ -599,6 +599,8 @@ def test_a_model_of_an_entry_with_vec_env_learns() -> None:
     [
         ("gym", "vec_env in .* must be gymnasium"),
         ({"gym": {}}, "vec_env in .* must be gymnasium"),
+        ({"gymnasium": {"vectorization_mode": "async"}, "vector_kwargs": {}}, "vec_env in .* must be gymnasium"),
+        ({}, "vec_env in .* must be gymnasium"),
         ({"gymnasium": "sync"}, "vec_env in .* must be gymnasium"),
         ({"gymnasium": {"mode": "sync"}}, "Unknown key 'mode' in vec_env in"),
         ({"gymnasium": {"vectorization_mode": "parallel"}}, "it is sync, async or vector_entry_point"),

@@ -55,8 +55,10 @@ def resolve_vec_env(
     """
     if value is None:
         return None
-    arguments = value.get("gymnasium") if isinstance(value, Mapping) and len(value) == 1 else {}
-    if not (value == "gymnasium" or isinstance(value, Mapping)) or not isinstance(arguments, Mapping):
+    arguments: Any = {} if value == "gymnasium" else None
+    if isinstance(value, Mapping) and value.keys() == {"gymnasium"}:
+        arguments = value["gymnasium"]
+    if not isinstance(arguments, Mapping):
         raise ValueError(f"{where} must be gymnasium, or {{gymnasium: {{vectorization_mode: async}}}}, not {value!r}.")
     check_keys(arguments, ["vectorization_mode", "vector_kwargs"], where)
     provides = gym.spec(env_id.rpartition(":")[2]).vector_entry_point is not None
