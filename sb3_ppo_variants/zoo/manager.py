@@ -66,7 +66,10 @@ class ExperimentManager(ZooExperimentManager):
         try:
             hyperparams, saved_hyperparams = super().read_hyperparameters()
         except KeyError as error:  # rl_zoo3 2.9 takes "atari" for granted
-            raise ValueError(f"{self.config} has no entry {error}: {self.algo} has no settings for it.") from error
+            raise ValueError(
+                f"{self.config} has no entry {error}, so {self.algo} has no settings for it: add one, in a file that "
+                "--conf-file names."
+            ) from error
         except (AttributeError, TypeError) as error:
             raise ValueError(
                 f"{self.config} must map each environment to its hyperparameters, name: value: {error}."

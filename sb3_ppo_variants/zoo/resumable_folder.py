@@ -35,8 +35,11 @@ def read_arguments(run: Path) -> tuple[int, list[str]]:
     :param run: the run's folder of logs
     :raises ValueError: if it is no run that can be resumed
     """
+    path = checkpoints_of(run) / _ARGUMENTS
     try:
-        content = json.loads((checkpoints_of(run) / _ARGUMENTS).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content["every"], content["arguments"]
     except OSError as error:
         raise ValueError(f"{run} holds no run of train --resumable.") from error
-    return content["every"], content["arguments"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}): start the run anew in another folder.") from error

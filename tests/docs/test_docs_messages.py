@@ -13,6 +13,15 @@ def test_every_message_is_in_a_group_and_on_the_page() -> None:
     assert [message for message in found if f"``{message.text}``" not in page] == []
 
 
+def test_every_message_has_a_cause_and_a_remedy() -> None:
+    without = [
+        message
+        for message in messages.messages()
+        if not any(entry["says"] in message.text for entry in (messages.group_of(message) or {}).get("messages", ()))
+    ]
+    assert without == [], "say in docs/data/remedies.yml what brings it about and what to do"
+
+
 def test_every_remedy_is_about_a_message_that_is_raised() -> None:
     found = messages.messages()
     stale = [

@@ -194,7 +194,7 @@ def test_storage_and_cells_that_disagree_are_refused(tmp_path: Path) -> None:
     coordinate(tmp_path)
     for path in (tmp_path / "cells").iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match=r"trial 0 of .* remove the storage"):
+    with pytest.raises(ValueError, match=r"trial 0 of .* remove study\.db"):
         coordinate(tmp_path, run=lambda cell: failed_result("another world"))
 
 

@@ -161,7 +161,7 @@ def test_another_storage_can_be_given(study: Path, tmp_path: Path, monkeypatch: 
 
 def test_a_storage_that_cannot_be_used_is_named_with_the_remedy(study: Path, tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("this is no database, and has never been one" * 100)
-    with pytest.raises(OSError, match=r"study.db cannot be used: .*remove it: it is written again from the cells"):
+    with pytest.raises(OSError, match=r"study.db cannot be used: .*may be removed: it is written again from the cells"):
         rank(str(study), out=tmp_path)
     with pytest.raises(OSError, match="storage nosuch:// cannot be used"):
         rank(str(study), out=tmp_path, storage="nosuch://")

@@ -83,6 +83,14 @@ def test_what_makes_no_sense_is_refused(arguments: list[str], message: str) -> N
     assert message in refusal("train", *arguments)
 
 
+def test_a_damaged_note_of_the_arguments_is_named() -> None:
+    train("logs", "--resumable")
+    note = Path("logs/clip_ppo/CartPole-v1_1/resume/arguments.json")
+    for text in ("{", "[]", '{"every": 1}'):
+        note.write_text(text)
+        assert f"{note} is damaged" in refusal("train", "--resume", "logs/clip_ppo/CartPole-v1_1")
+
+
 def test_help_names_the_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit), warnings.catch_warnings():
         command("train", "--help")

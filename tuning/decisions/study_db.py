@@ -37,7 +37,8 @@ def storage_errors(url: str) -> Iterator[None]:
         # The driver's own words; SQLAlchemy puts advice for programmers before them
         reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
         raise OSError(
-            f"storage {url} cannot be used: {reason}. If it is damaged, remove it: it is written again from the cells"
+            f"storage {url} cannot be used: {reason}. A damaged study.db may be removed: it is written again from the "
+            "cells"
         ) from error
 
 

@@ -74,7 +74,7 @@ class TrialLog:
         if not same or (value is None) != (number in self._pruned):
             raise ValueError(
                 f"trial {number} of {self._name!r}: the storage says {recorded}, its cells say {told}; "
-                "remove the storage (study.db): it is written again from the cells"
+                "remove study.db, or give another --storage: it is written again from the cells"
             )
 
     def _record(

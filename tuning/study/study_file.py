@@ -271,7 +271,9 @@ def _check_environment(env_id: str, env_kwargs: dict[str, Any]) -> None:
     try:
         gymnasium.make(env_id, **env_kwargs).close()
     except gymnasium.error.DependencyNotInstalled as error:
-        raise ValueError(f'{env_id}: {error}; pip install "sb3-ppo-variants[box2d,mujoco]"') from error
+        raise ValueError(
+            f"{env_id}: {error}. For Box2D and MuJoCo that is pip install 'sb3-ppo-variants[box2d,mujoco]'"
+        ) from error
     except Exception as error:  # an environment's constructor may raise anything
         if isinstance(error, TypeError) and env_kwargs:
             raise ValueError(f"{env_id} cannot be made with env_kwargs {env_kwargs}: {error}") from error
