@@ -43,8 +43,12 @@ def test_it_depends_on_the_spread_and_not_on_who_is_better() -> None:
     assert detectable_difference([2 * sample for sample in left], [2 * sample for sample in right], 0) == (
         pytest.approx(2 * difference)
     )
-    same = [np.full(10, 0.4)]
-    assert detectable_difference(same, same, 0) == pytest.approx(0.0)
+
+
+def test_where_nothing_varies_it_cannot_be_told() -> None:
+    ceiling, spread = [np.full(10, 0.4)], [np.linspace(0.1, 0.4, 10)]
+    assert detectable_difference(ceiling, spread, 0) is None
+    assert detectable_difference(spread, ceiling, 0) is None
     assert detectable_difference([np.array([0.4])], [np.array([0.5])], 0) is None
 
 

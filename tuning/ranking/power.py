@@ -23,12 +23,13 @@ def detectable_difference(scores: Scores, others: Scores, seed: int) -> float | 
     :param scores: one array of shape (seeds,) for each environment
     :param others: likewise, the same environments in the same order
     :param seed: of the simulation
-    :return: None where one seed leaves no interval
+    :return: None where one seed leaves no interval, or where all runs of one side are equal, as at a score's ceiling:
+        then nothing says how much further seeds would vary
     """
     n = len(scores)
     samples = [np.asarray(sample, np.float64) for sample in (*scores, *others)]
     seeds = min(len(sample) for sample in samples)
-    if seeds < 2:
+    if seeds < 2 or any(all(np.ptp(sample) == 0 for sample in side) for side in (samples[:n], samples[n:])):
         return None
     rng = np.random.default_rng(seed)
     tail = 50 * (1 - percentile_level(seeds))
@@ -44,7 +45,7 @@ def power_text(ranking: Mapping[str, Any]) -> str:
     """``four of five such studies would find a true difference of 0.11 from trpo``, of the best that is no baseline.
 
     :param ranking: content of ``ranking.json``
-    :return: empty where there is nobody to compare, or one seed
+    :return: empty where there is nobody to compare, or where it cannot be told
     """
     lines = {line["algorithm"]: line for line in ranking["ranking"]}
     best = next((name for name in lines if name not in REFERENCES), None)
