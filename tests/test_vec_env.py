@@ -591,7 +591,9 @@ def test_env_kwargs_reach_the_environments_own_vectors() -> None:
 def test_a_model_of_an_entry_with_vec_env_learns() -> None:
     model = ClipPPO.from_zoo("CartPole-v1", vec_env="gymnasium", n_envs=2, n_steps=16, batch_size=32, seed=1)
     model.learn(32)
-    assert isinstance(model.get_env(), GymVectorEnv)
+    env = model.get_env()
+    assert env is not None
+    assert isinstance(env.unwrapped, GymVectorEnv)
 
 
 @pytest.mark.parametrize(

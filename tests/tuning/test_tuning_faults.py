@@ -227,9 +227,7 @@ def test_a_damaged_database_is_named_with_the_remedy_which_works(
     path = folder / "study.db"
     path.write_bytes(damage(path.read_bytes()))
     before = finished_cells(folder)
-    with pytest.raises(
-        OSError, match=r"study\.db cannot be used: .*may be removed: it is written again from the cells"
-    ):
+    with pytest.raises(OSError, match=r"study\.db cannot be used: .*may be removed: it is written again"):
         resume(folder)
     path.unlink()
     assert outcome(resume(folder)) == undisturbed

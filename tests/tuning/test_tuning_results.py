@@ -24,7 +24,7 @@ from sb3_ppo_variants.tuning.study.scales import FLOOR
 from sb3_ppo_variants.tuning.study.study_file import Study
 from tuning_helpers import coordinate, finished, study
 
-from sb3_ppo_variants.experiment import Experiment
+from sb3_ppo_variants.experiment import Experiment, registered_entry
 
 LEVELS = {"ppo": 0.2, "trpo": 0.6, "clip_ppo": 0.2, "kl_stop_ppo": 1.0}
 
@@ -146,7 +146,9 @@ def test_ranking_json_has_the_fields_and_the_protocol(ranked: tuple[Ranking, Any
     assert protocol["normalisation"]["scales"]["CartPole-v1"]["reference"] == 475
     assert protocol["versions"]["stable-baselines3"]
     assert protocol["search_spaces"]["trpo"]["CartPole-v1"]["target_kl"] == "[0.001, 0.1] log"
-    assert protocol["registered_configurations"]["ppo"]["CartPole-v1"]["n_steps"] == 32
+    assert protocol["registered_configurations"]["ppo"]["CartPole-v1"] == (
+        registered_entry("ppo", "CartPole-v1") | {"n_timesteps": 20_000}
+    )
 
 
 def test_scores_are_normalised_with_the_table_and_kept_raw(ranked: tuple[Ranking, Any]) -> None:

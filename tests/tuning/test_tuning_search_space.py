@@ -75,10 +75,11 @@ def test_the_registered_configuration_is_a_point_of_the_space(pair: tuple[str, s
 
 
 def test_the_nearest_point_of_a_registered_configuration_says_the_same_where_it_can() -> None:
-    space = TuningSpace.of("ppo", "CartPole-v1", 10**6)
-    registered, nearest = registered_entry("ppo", "CartPole-v1"), space.entry(space.default_params)
-    for name in ("n_envs", "n_steps", "batch_size", "gae_lambda", "n_epochs", "learning_rate"):
+    space = TuningSpace.of("ppo", "Pendulum-v1", 10**6)
+    registered, nearest = registered_entry("ppo", "Pendulum-v1"), space.entry(space.default_params)
+    for name in ("n_envs", "n_steps", "gae_lambda", "n_epochs", "learning_rate"):
         assert nearest[name] == registered[name]
+    assert nearest["batch_size"] == 64, "SB3's, which the entry does not name"
     assert nearest["gamma"] == pytest.approx(registered["gamma"])
     assert nearest["clip_range"] == 0.2
 
@@ -100,7 +101,7 @@ def test_nobody_may_train_a_critic_in_a_range_that_another_lacks() -> None:
 
 
 def test_a_critic_is_joint_or_has_passes_and_a_rate_of_its_own() -> None:
-    space = TuningSpace.of("spo", "CartPole-v1", 10**6)
+    space = TuningSpace.of("spo", "Acrobot-v1", 10**6)
     point = {**sample(space, 0), "critic_epochs": 9, "critic_learning_rate": 0.002}
     joint = space.entry({**point, "own_critic": False})
     assert not [key for key in joint if key.startswith("critic")], "an entry says nothing of what is SB3's"

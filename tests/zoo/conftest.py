@@ -22,5 +22,6 @@ def cartpole_logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of logs with a run of adaptive_clip_ppo on CartPole-v1, with checkpoints and best model."""
     folder = tmp_path_factory.mktemp("cartpole") / "logs"
     options = ["-n", 512, "--save-freq", 256, "--eval-freq", 256, "--eval-episodes", 2, "--seed", 1, "-f", folder]
+    options += ["-params", "normalize:False"]  # whatever is registered
     command("train", "--algo", "adaptive_clip_ppo", "--env", "CartPole-v1", *options)
     return folder

@@ -60,7 +60,7 @@ def test_a_model_is_pushed_with_film_and_card_and_comes_back(
     assert "No normalization file" in capsys.readouterr().out
     run = Path("loaded/adaptive_clip_ppo/CartPole-v1_1")
     assert AdaptiveClipPPO.load(run / "CartPole-v1.zip").num_timesteps == 512
-    command("enjoy", *MODEL, "-f", "loaded", "--no-render", "-n", 100)
+    command("enjoy", *MODEL, "-f", "loaded", "--no-render", "-n", 600)
     assert "Mean reward" in capsys.readouterr().out
 
 
@@ -68,7 +68,7 @@ def test_enjoy_downloads_a_model_without_statistics(
     hub: SmallHub, cartpole_logs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command("push-to-hub", *MODEL, "-f", cartpole_logs, "-orga", "sb3", "--no-render", "-n", 20)
-    command("enjoy", *MODEL, "--no-render", "-n", 100)
+    command("enjoy", *MODEL, "--no-render", "-n", 600)
     output = capsys.readouterr().out
     assert "No normalization file" in output
     assert "Mean reward" in output

@@ -18,7 +18,10 @@ from sb3_ppo_variants.resume import archive
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
-SETTINGS = ["n_envs:2", "n_steps:32", "batch_size:32", "n_epochs:2", "normalize:True", "clip_range_high:'lin_0.3'"]
+SETTINGS = [
+    "n_envs:2", "n_steps:32", "batch_size:32", "n_epochs:2", "normalize:True", "critic_epochs:None",
+    "critic_learning_rate:None", "clip_range_high:'lin_0.3'",
+]  # fmt: skip
 OPTIONS = ["-n", 320, "--eval-freq", 100, "--eval-episodes", 2, "-params", *SETTINGS]
 
 
