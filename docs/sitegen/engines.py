@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sb3_ppo_variants.tuning.ranking.part import difference_on, iqm_on
 from sb3_ppo_variants.tuning.ranking.ranking_json import read_ranking
-from sb3_ppo_variants.tuning.ranking.statistics import iqm, iqm_difference
 from sb3_ppo_variants.tuning.ranking.wording import interval_text
 
-from sitegen.published import difference_text, normalised_scores
+from sitegen.published import difference_text
 
 _RESULTS = Path(__file__).parents[2] / "benchmarks/results"
 SPEEDS = _RESULTS / "throughput.json"
@@ -77,11 +77,12 @@ def learning_part() -> str:
     lines = {line["algorithm"]: line for line in ranking["ranking"]}
     rows = []
     for env_id, steps in protocol["environments"].items():
-        torch = normalised_scores(lines["clip_ppo_torch"], [env_id])
+        torch = lines["clip_ppo_torch"]
         for name in sorted(lines, reverse=True):
-            own = normalised_scores(lines[name], [env_id])
-            against = "" if name == "clip_ppo_torch" else difference_text(iqm_difference(own, torch, seed=0))
-            rows.append([f"{env_id}, {steps:,} steps", name, interval_text(iqm(own, seed=0)), against])
+            difference = difference_on(ranking, lines[name], torch, [env_id])
+            against = "" if name == "clip_ppo_torch" else difference_text(difference)
+            value = interval_text(iqm_on(ranking, lines[name], [env_id]))
+            rows.append([f"{env_id}, {steps:,} steps", name, value, against])
     seeds = protocol["budget"]["test_seeds"]
     table = _table("environment", ["configuration", f"IQM over {seeds} seeds", "minus PyTorch's"], rows)
     return "\n".join([*table, ""])

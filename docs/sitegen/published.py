@@ -7,12 +7,12 @@ from statistics import median
 from typing import Any
 
 import gymnasium
-import numpy as np
 from sb3_ppo_variants.tuning.ranking.again import again
+from sb3_ppo_variants.tuning.ranking.part import difference_on, iqm_on
 from sb3_ppo_variants.tuning.ranking.power import power_text
 from sb3_ppo_variants.tuning.ranking.ranking_json import RankingJson, read_ranking
 from sb3_ppo_variants.tuning.ranking.results import NotRun
-from sb3_ppo_variants.tuning.ranking.statistics import Estimate, Scores, iqm, iqm_difference
+from sb3_ppo_variants.tuning.ranking.statistics import Estimate
 from sb3_ppo_variants.tuning.ranking.wording import interval_text, not_run_text
 from sb3_ppo_variants.tuning.study.configurations import configuration_in, described
 
@@ -120,7 +120,7 @@ def families(published: Rankings) -> list[Family]:
         protocol = ranking["protocol"]
         power = power_text(ranking)
         groups: dict[str, list[str]] = {}
-        for env_id in protocol["environments"]:
+        for env_id in ranking["curves"]:  # in the study's order
             groups.setdefault(family_of(env_id), []).append(env_id)
         for name, env_ids in groups.items():
             steps = {env_id: protocol["environments"][env_id] for env_id in env_ids}
@@ -150,14 +150,13 @@ def _lines(ranking: RankingJson, env_ids: list[str], not_run: set[str]) -> list[
     """Rank whoever ran on all of these environments, also who did not run on others."""
     tested = [*ranking["ranking"], *ranking["unranked"]]
     scored = {line["algorithm"]: line for line in tested if line["algorithm"] not in not_run}
-    scores = {name: normalised_scores(line, env_ids) for name, line in scored.items()}
-    estimates = {name: iqm(own, seed=0) for name, own in scores.items()}
+    estimates = {name: iqm_on(ranking, line, env_ids) for name, line in scored.items()}
     ordered = sorted(estimates, key=lambda name: estimates[name].value, reverse=True)
     return [
         Line(
             algorithm=name,
             iqm=estimates[name],
-            behind=None if name == ordered[0] else iqm_difference(scores[ordered[0]], scores[name], seed=0),
+            behind=None if name == ordered[0] else difference_on(ranking, scored[ordered[0]], scored[name], env_ids),
             minutes=_minutes(ranking, name, env_ids),
             failed=sum(run["status"] != "ok" for env_id in env_ids for run in scored[name]["scores"][env_id]),
             again=again(ranking["protocol"], name, env_ids),
@@ -169,15 +168,6 @@ def _lines(ranking: RankingJson, env_ids: list[str], not_run: set[str]) -> list[
 def difference_text(difference: Estimate) -> str:
     """Return a difference with its interval, and whether the two are separable."""
     return f"{interval_text(difference)}, {'separable' if difference.excludes(0.0) else 'not separable'}"
-
-
-def normalised_scores(line: Mapping[str, Any], env_ids: list[str]) -> Scores:
-    """Return the test scores of a line of a ranking, one array for each environment.
-
-    :param line: of the ranking
-    :param env_ids: which environments
-    """
-    return [np.array([run["normalised"] for run in line["scores"][env_id]]) for env_id in env_ids]
 
 
 def _minutes(ranking: RankingJson, algorithm: str, env_ids: list[str]) -> float | None:

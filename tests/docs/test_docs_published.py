@@ -112,7 +112,7 @@ def test_a_ranking_of_another_release_stops_the_build(tmp_path: Path) -> None:
 def test_a_row_is_made_again_by_the_command_beside_it(results: Path) -> None:
     (family,) = published.families(published.rankings(results))
     (line,) = [line for line in family.lines if line.algorithm == "trust_region_ppo"]
-    options = "--envs Acrobot-v1,CartPole-v1 --sampler random --no-tune"
+    options = "--envs CartPole-v1,Acrobot-v1 --sampler random --no-tune"
     assert line.again == f"ppo-variants rank classic --algos trust_region_ppo {options}"
     assert f"``{line.again}``" in variant_pages.choose_part(results)
     done = CliRunner().invoke(app, [*line.again.split()[1:], "--dry-run"])

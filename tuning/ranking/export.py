@@ -7,7 +7,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import yaml
 
 from sb3_ppo_variants.experiment import Experiment
@@ -15,9 +14,8 @@ from sb3_ppo_variants.registry import get_algorithm
 
 from ..runs.files import write_atomically
 from ..study.configurations import configuration_in
-from ..study.seeds import stream_seed
-from . import statistics
 from .entry_yaml import entry_yaml
+from .part import iqm_on
 from .ranking_json import RankingJson, read_ranking
 from .registered import registered_scores
 from .wording import origin_text
@@ -98,7 +96,7 @@ def _blocks(
                 skipped.append(f"{name} on {env_id}: {reason}")
                 continue
             Experiment(algorithm, env_id, best["entry"])  # refuses what could not be loaded again
-            comment = _provenance(ranking["protocol"], date, line, env_id, before)
+            comment = _provenance(ranking, date, line, env_id, before)
             body = "".join(f"  {row}\n" for row in [*comment, *entry_yaml(best["entry"]).splitlines()])
             blocks.setdefault(file, {})[env_id] = _Block(best["entry"], f"{env_id}:\n{body}")
     return blocks
@@ -117,13 +115,14 @@ def _not_worth_an_entry(runs: Sequence[Mapping[str, Any]], before: float | None)
 
 
 def _provenance(
-    protocol: Mapping[str, Any], date: str, line: Mapping[str, Any], env_id: str, before: float | None
+    ranking: RankingJson, date: str, line: Mapping[str, Any], env_id: str, before: float | None
 ) -> list[str]:
     """Study, date, trial, seeds, scores and versions, as lines of a comment."""
+    protocol = ranking["protocol"]
     best, runs = line["best"][env_id], line["scores"][env_id]
     budget, seed = protocol["budget"], protocol["seed"]
-    normalised = np.array([run["normalised"] for run in runs])
-    iqm = statistics.iqm([normalised], stream_seed(seed, "bootstrap", line["algorithm"], env_id))
+    mean = fmean(run["normalised"] for run in runs)
+    iqm = iqm_on(ranking, line, [env_id])
     interval = "" if iqm.ci_low is None else f" [{iqm.ci_low:.3f}, {iqm.ci_high:.3f}]"
     returns = fmean(run["raw"] for run in runs if run["raw"] is not None)
     failed = sum(run["raw"] is None for run in runs)
@@ -142,7 +141,7 @@ def _provenance(
         + (f", {failed} failed runs," if failed else ""),
         f"over {len(runs)} other seeds: {', '.join(str(run['seed']) for run in runs)}.",
         *(
-            [f"On these, normalised mean {normalised.mean():.3f}, {before:.3f} with the values that were registered."]
+            [f"On these, normalised mean {mean:.3f}, {before:.3f} with the values that were registered."]
             if before is not None
             else []
         ),

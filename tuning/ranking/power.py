@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..study.seeds import stream_seed
+from .part import scores_on
 from .results import REFERENCES
 from .statistics import Scores, difference_of_iqms, percentile_level
 
@@ -52,11 +53,7 @@ def power_text(ranking: Mapping[str, Any]) -> str:
     if best is None:
         return ""
     env_ids, seed = ranking["environments"], ranking["protocol"]["seed"]
-    scores = {
-        name: [np.array([run["normalised"] for run in lines[name]["scores"][env_id]]) for env_id in env_ids]
-        for name in (best, *REFERENCES)
-        if name in lines
-    }
+    scores = {name: scores_on(lines[name], env_ids) for name in (best, *REFERENCES) if name in lines}
     parts = []
     for reference in (name for name in REFERENCES if name in scores):
         stream = stream_seed(seed, "power", best, reference)
