@@ -125,9 +125,10 @@ static inline void scatter(float *p, Index stride, Index count, Vector x) {
 /* Valid for every float; NaN stays NaN. Errors are in units in the last place (ulp), the largest over all floats as
  * tests/test_kernels.py measures it. */
 
-/* tanh x = x P(x^2) / Q(x^2) for |x| < 7.905, where tanh rounds to 1; and x near zero, where the quotient would lose
- * the smallest numbers. P, Q: Eigen's ptanh_float (Eigen/src/Core/MathFunctionsImpl.h).
- * Error: 5 ulp, 7 where `fused` rounds twice. */
+/* tanh x = x P(x^2) / Q(x^2) for |x| < 7.905; and x near zero, where the quotient would lose the smallest numbers. P,
+ * Q: Eigen's ptanh_float (Eigen/src/Core/MathFunctionsImpl.h). Beyond 7.905 = e: 1 - 2 exp(-2|x|), with exp(-u) = (1 -
+ * u / 4)^4 for u = 2(|x| - e) and zero from u = 4 on. So the largest are 1 exactly: a slope 1 - h^2 that is not quite
+ * zero, times a large input, would be a gradient. Error: 5 ulp, 7 where `fused` rounds twice. */
 static inline Vector tanh_of(Vector x) {
     const Vector end = splat(7.90531110763549805f);
     Vector c = select_lanes(x > end, end, x);
@@ -142,7 +143,13 @@ static inline Vector tanh_of(Vector x) {
     Vector q = fused(s, splat(1.19825839466702e-06f), splat(1.18534705686654e-04f));
     q = fused(q, s, splat(2.26843463243900e-03f));
     q = fused(q, s, splat(4.89352518554385e-03f));
-    return select_lanes(s < 1e-7f, x, c * p / q);
+    Vector beyond = select_lanes(x < 0.0f, -x, x) - end;
+    Vector rest = 1.0f - 0.5f * beyond;
+    rest = select_lanes(rest < 0.0f, splat(0.0f), rest);
+    rest *= rest;
+    Vector far = 1.0f - 2.71925e-7f * (rest * rest);
+    far = select_lanes(x < 0.0f, -far, far);
+    return select_lanes(s < 1e-7f, x, select_lanes(beyond > 0.0f, far, c * p / q));
 }
 
 /* e^x = 2^n e^r with n = round(x / log 2), |r| < 0.35, log 2 in two parts. Polynomial: Cephes expf.c (Moshier).

@@ -1884,6 +1884,14 @@ MUTANTS = [
     ),
     # The kernels in C
     Mutant(
+        "a saturated tanh in C is not quite one",
+        "native/kernels.c",
+        "select_lanes(beyond > 0.0f, far, c * p / q)",
+        "c * p / q",
+        "tests/test_kernels.py",
+        "tanh_is_one",
+    ),
+    Mutant(
         "log(1 + t) in C rounds small t away",
         "native/kernels.c",
         "select_lanes(u == 1.0f, t, log_of(u) * t / (u - 1.0f))",

@@ -358,6 +358,16 @@ def test_functions_keep_their_error_bounds_over_many_more_floats(name: str, inst
 
 
 @pytest.mark.parametrize("instructions", INSTRUCTIONS)
+def test_tanh_is_one_where_pytorchs_is_and_below_where_it_is_below(instructions: str) -> None:
+    """Its slope 1 - h^2 is multiplied by the input, which may be any number where observations are not normalised."""
+    x = np.array([5.0, 7.9, 8.0, 8.5, 10.0, 1e4, 1e30, np.inf], np.float32)
+    x = np.concatenate([x, -x])
+    y = np.empty_like(x)
+    native.apply(instructions, "tanh", len(x), x.ctypes.data, y.ctypes.data)
+    np.testing.assert_array_equal(np.abs(y) == 1, (th.tanh(th.from_numpy(x)).abs() == 1).numpy())
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTIONS)
 def test_functions_at_their_special_points(instructions: str) -> None:
     x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1.0, 89.0, -104.0, -88.0], np.float32)
     expected = {
