@@ -14,6 +14,7 @@ from sb3_ppo_variants.engines.engine import Engine, Trainable
 from sb3_ppo_variants.engines.exploring import exploring
 from sb3_ppo_variants.engines.kernels.kernels import Kernels
 from sb3_ppo_variants.engines.prediction import quick_actions
+from sb3_ppo_variants.engines.untouched import is_untouched
 from sb3_ppo_variants.update_parts.snapshot import PolicySnapshot
 
 
@@ -45,7 +46,7 @@ class ArrayEngine(Engine):
         n_rollout_steps: int,
         sb3_loop: Callable[[], bool],
     ) -> bool:
-        if type(rollout_buffer) is not RolloutBuffer:
+        if not is_untouched(rollout_buffer, RolloutBuffer):
             with exploring(self._model, rollout_buffer):
                 return sb3_loop()
         return rollout.collect_rollouts(self._model, self.kernels, env, callback, rollout_buffer, n_rollout_steps)

@@ -264,13 +264,12 @@ class ArrayUpdate(Update):
     def _normalised(self, advantages: FloatArray) -> FloatArray:
         """Normalise the advantages of an epoch within each of its minibatches, all at once."""
         model = self._model
-        if not model.normalize_advantage:
+        if not model.normalize_advantage or model.batch_size == 1:  # the standard deviation of one sample is NaN
             return advantages
         full = len(advantages) // model.batch_size * model.batch_size
         head, tail = advantages[:full].reshape(-1, model.batch_size), advantages[full:]
         normalised = np.empty_like(advantages)
         normalised[:full] = _standardised(head).ravel() if head.size else ()
-        # The standard deviation of one sample is NaN
         normalised[full:] = _standardised(tail[None])[0] if len(tail) > 1 else tail
         return normalised
 

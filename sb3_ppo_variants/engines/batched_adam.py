@@ -32,7 +32,10 @@ def batched_adam(optimizer: th.optim.Optimizer) -> Generator[None, None, None]:
     numbers = [
         number
         for number, group in enumerate(optimizer.param_groups)
-        if type(optimizer) is th.optim.Adam and group.get("foreach") is None and group.get("fused") is None
+        if type(optimizer) is th.optim.Adam
+        and group.get("foreach") is None
+        and group.get("fused") is None
+        and _has_plain_numbers(group)
     ]
     for number in numbers:
         optimizer.param_groups[number]["foreach"] = True
@@ -96,21 +99,32 @@ class BatchedAdam:
         return True
 
 
-def _is_plain(optimizer: th.optim.Optimizer) -> bool:
-    """Tell whether nothing but the defaults is asked of an Adam on the CPU, and nobody watches its steps."""
-    if len(optimizer.param_groups) != 1 or "step" in vars(optimizer):  # a scheduler of PyTorch's counts the steps
-        return False
+def is_watched(optimizer: th.optim.Optimizer) -> bool:
+    """Tell whether an optimizer's steps are watched: by hooks, a scheduler of PyTorch's, or a ``step`` put on it.
+
+    :param optimizer: any
+    """
     hooks = (
         optimizer._optimizer_step_pre_hooks,
         optimizer._optimizer_step_post_hooks,
         torch_optimizer._global_optimizer_pre_hooks,
         torch_optimizer._global_optimizer_post_hooks,
     )
-    if any(hooks):
+    return "step" in vars(optimizer) or any(hooks)
+
+
+def _is_plain(optimizer: th.optim.Optimizer) -> bool:
+    """Tell whether nothing but the defaults is asked of an Adam on the CPU, and nobody watches its steps."""
+    if len(optimizer.param_groups) != 1 or is_watched(optimizer):
         return False
     (settings,) = optimizer.param_groups
     return (
         all(settings.get(name, plain) == plain for name, plain in PLAIN_SETTINGS.items())
-        and all(isinstance(value, (int, float)) for value in (settings["lr"], settings["eps"], *settings["betas"]))
+        and _has_plain_numbers(settings)
         and all(parameter.device.type == "cpu" and parameter.is_floating_point() for parameter in settings["params"])
     )
+
+
+def _has_plain_numbers(settings: dict[str, Any]) -> bool:
+    """Tell whether no rate is a tensor, which PyTorch's batched form does not take."""
+    return all(isinstance(value, (int, float)) for value in (settings["lr"], settings["eps"], *settings["betas"]))

@@ -5,10 +5,9 @@ an environment of any other type, or with a method that has been replaced, keeps
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import deepcopy
-from types import MappingProxyType
-from typing import Any, TypeGuard, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,31 +15,13 @@ from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
+from sb3_ppo_variants.engines.untouched import is_untouched
 from sb3_ppo_variants.maths.arrays import FloatArray
 
 Step = Callable[[npt.NDArray[Any]], tuple[Any, Any, Any, Any]]
 """What ``VecEnv.step`` is."""
 
 _PlainStep = tuple[npt.NDArray[Any], FloatArray, npt.NDArray[np.bool_], list[dict[str, Any]]]
-_T = TypeVar("_T")
-
-_METHODS = {
-    DummyVecEnv: ("step", "step_async", "step_wait", "_save_obs", "_obs_from_buf"),
-    VecNormalize: (
-        "step",
-        "step_async",
-        "step_wait",
-        "normalize_obs",
-        "_normalize_obs",
-        "normalize_reward",
-        "_update_reward",
-    ),
-    RunningMeanStd: ("update", "update_from_moments"),
-}
-_REPLACED: Mapping[type, Mapping[str, Any]] = MappingProxyType(
-    {cls: {name: getattr(cls, name) for name in names} for cls, names in _METHODS.items()}
-)
-"""The methods that a lean step does without calling them."""
 
 # Values that deepcopy returns as they are, and NumPy's numbers, of which it returns equal ones
 _IMMUTABLE = frozenset(
@@ -54,18 +35,11 @@ def lean_step(env: VecEnv) -> Step:
 
     :param env: the training environment; anything but a plain DummyVecEnv, or a VecNormalize over one, steps itself
     """
-    if _is_untouched(env, DummyVecEnv) and _has_plain_observations(env):
+    if is_untouched(env, DummyVecEnv) and _has_plain_observations(env):
         return DummyStep(env)
-    if _is_untouched(env, VecNormalize) and _is_untouched(env.venv, DummyVecEnv) and _has_plain_observations(env.venv):
+    if is_untouched(env, VecNormalize) and is_untouched(env.venv, DummyVecEnv) and _has_plain_observations(env.venv):
         return NormalizedStep(env, env.venv)
     return env.step
-
-
-def _is_untouched(instance: Any, cls: type[_T]) -> TypeGuard[_T]:
-    """Tell whether an object is of exactly this type, with the methods that the type was imported with."""
-    return type(instance) is cls and all(
-        getattr(getattr(instance, name), "__func__", None) is method for name, method in _REPLACED[cls].items()
-    )
 
 
 def _has_plain_observations(env: DummyVecEnv) -> bool:

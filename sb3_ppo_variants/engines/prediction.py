@@ -21,8 +21,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from torch import nn
 
-from sb3_ppo_variants.engines.kernels.heads import KNOWN
-from sb3_ppo_variants.engines.quick_checks import quick_distribution
+from sb3_ppo_variants.engines.quick_checks import has_quick_form, quick_distribution
 from sb3_ppo_variants.engines.rollout import is_finite
 from sb3_ppo_variants.maths.arrays import FloatArray
 
@@ -85,13 +84,16 @@ def _is_plain(policy: Any) -> bool:
         type(space) is spaces.Box
         and 0 < len(space.shape) != _IMAGE_DIMENSIONS
         and type(extractor) is FlattenExtractor
-        and not any(module._forward_hooks or module._forward_pre_hooks for module in (extractor, extractor.flatten))
+        and not any(
+            module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+            for module in (extractor, extractor.flatten)
+        )
         and type(networks) is MlpExtractor
         and "forward_actor" not in vars(networks)
         and type(policy.action_net) is nn.Linear
         and policy.action_net.weight.is_cpu
         and all(type(layer) in _WITHOUT_MODE for layer in networks.policy_net)
-        and type(policy.action_dist) in KNOWN
+        and has_quick_form(policy.action_dist)
         and not policy.squash_output
     )
 

@@ -68,11 +68,25 @@ _QUICK: dict[type, Any] = {
     )
 }
 
+DISTRIBUTION_METHODS = (
+    *("proba_distribution", "log_prob", "entropy", "sample", "mode"),
+    *("get_actions", "actions_from_params", "log_prob_from_params"),
+)
+"""What SB3 calls of an action distribution."""
+
+
+def has_quick_form(checked: Any) -> bool:
+    """Tell whether a distribution is exactly one of SB3's, with its own methods.
+
+    :param checked: a policy's ``action_dist``
+    """
+    return type(checked) in _QUICK and vars(checked).keys().isdisjoint(DISTRIBUTION_METHODS)
+
 
 def quick_distribution(checked: Any) -> Any:
     """Return a copy of one of SB3's distributions that checks its parameters with one sum.
 
-    :param checked: exactly one of those with a form in this module
+    :param checked: one that :func:`has_quick_form`
     """
     quick_class = _QUICK[type(checked)]
     quick = quick_class.__new__(quick_class)
@@ -87,10 +101,10 @@ def quick_checks(policy: Any) -> Generator[None, None, None]:
     PyTorch checks them, and each action, one by one, which takes a fifth of the time of a rollout in one environment.
     What is computed, and the error when a parameter is bad, stay the same.
 
-    :param policy: any; one whose ``action_dist`` is not exactly one of SB3's stays as it is
+    :param policy: any; one whose ``action_dist`` has no quick form stays as it is
     """
     checked: Any = getattr(policy, "action_dist", None)
-    if type(checked) not in _QUICK:
+    if not has_quick_form(checked):
         yield
         return
     policy.action_dist = quick = quick_distribution(checked)

@@ -11,7 +11,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_ppo_variants.engines.eligibility import why_no_array_policy
 from sb3_ppo_variants.engines.engine import Trainable
+from sb3_ppo_variants.engines.exploring import exploring
 from sb3_ppo_variants.engines.gae import compute_returns_and_advantage
 from sb3_ppo_variants.engines.kernels.kernels import Kernels
 from sb3_ppo_variants.engines.lean_step import lean_step
@@ -46,7 +48,7 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     self.policy.set_training_mode(False)
     rollout_buffer.reset()
     callback.on_rollout_start()
-    kernels.bind()
+    kernels.unbind()
     step = lean_step(env)
     bounds = (self.action_space.low, self.action_space.high) if isinstance(self.action_space, spaces.Box) else None
     action_shape = (-1, *self.action_space.shape)  # type: ignore[misc]
@@ -54,10 +56,7 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     n_steps = 0
     while n_steps < n_rollout_steps:
         obs_tensor = _as_tensor(self._last_obs, self)
-        flat_actions, value_array, log_prob_array = kernels.act(
-            rows_of_numbers(obs_tensor.numpy(), kernels.dtype),
-            None if self.exploration_noise is None else self.exploration_noise.at(n_steps),
-        )
+        flat_actions, value_array, log_prob_array = _act(self, kernels, obs_tensor, rollout_buffer)
         # Before the environment sees such an action; an infinite mean leaves the log-probability finite
         if not (is_finite(log_prob_array) and (bounds is None or is_finite(flat_actions))):
             cause = "log-prob" if all_finite(self._last_obs) else "observation"
@@ -87,14 +86,14 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
                 and infos[idx].get("TimeLimit.truncated", False)
             ):
                 terminal_obs = self.policy.obs_to_tensor(infos[idx]["terminal_observation"])[0]
-                terminal_value = _values(kernels, terminal_obs)[0]
+                terminal_value = _values(self, kernels, terminal_obs)[0]
                 rewards[idx] += self.gamma * terminal_value
 
         _add(rollout_buffer, self._last_obs, actions, rewards, self._last_episode_starts, value_array, log_prob_array)
         self._last_obs = new_obs
         self._last_episode_starts = dones
 
-    values = _values(kernels, _as_tensor(new_obs, self))
+    values = _values(self, kernels, _as_tensor(new_obs, self))
     compute_returns_and_advantage(rollout_buffer, values.numpy().ravel(), dones)
     callback.update_locals(locals())
     callback.on_rollout_end()
@@ -112,9 +111,39 @@ def _as_tensor(observations: Any, self: Trainable) -> Any:
     return tensor
 
 
-def _values(kernels: Kernels, observations: Any) -> th.Tensor:
+def _act(
+    self: Trainable, kernels: Kernels, observations: Any, rollout_buffer: RolloutBuffer
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Draw an action per row; return actions, values, shape (B, 1), and log-probabilities, shape (B,)."""
+    if not _are_of_now(kernels, self):
+        with th.no_grad(), exploring(self, rollout_buffer):
+            actions, values, log_probs = self.policy(observations)
+        return actions.numpy(), values.numpy(), log_probs.numpy()
+    noise = None if self.exploration_noise is None else self.exploration_noise.at(rollout_buffer.pos)
+    return kernels.act(rows_of_numbers(observations.numpy(), kernels.dtype), noise)
+
+
+def _values(self: Trainable, kernels: Kernels, observations: Any) -> th.Tensor:
     """Return the critic's values in SB3's form, shape (B, 1)."""
+    if not _are_of_now(kernels, self):
+        with th.no_grad():
+            values: th.Tensor = self.policy.predict_values(observations)
+        return values
     return th.from_numpy(kernels.values(rows_of_numbers(observations.numpy(), kernels.dtype))[:, None])
+
+
+def _are_of_now(kernels: Kernels, self: Trainable) -> bool:
+    """Tell whether kernels compute what the policy does: a callback may have moved its parameters, or replaced it.
+
+    Looked at closely as the rollout begins. Of layers, hooks and methods that are exchanged within it, with the
+    parameters where they are, only the next rollout takes notice: to look at each in every step takes too long.
+    """
+    if kernels.is_bound(self.policy):
+        return True
+    if why_no_array_policy(self.policy) is not None or not kernels.fits(self.policy, self.critic_optimizer):
+        return False
+    kernels.bind()
+    return True
 
 
 def is_finite(array: FloatArray) -> bool:

@@ -7,6 +7,7 @@ import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
+from sb3_ppo_variants.engines.untouched import is_untouched
 from sb3_ppo_variants.maths.arrays import FloatArray
 
 _MEASURE_CHUNK = 512  # samples per forward pass over the whole rollout: bounds memory with image observations
@@ -22,7 +23,7 @@ def minibatches(buffer: RolloutBuffer, batch_size: int) -> Generator[RolloutBuff
     :param buffer: a full buffer
     :param batch_size: samples per minibatch; the last one may be shorter
     """
-    if type(buffer) is not RolloutBuffer or buffer.device.type != "cpu":
+    if not is_untouched(buffer, RolloutBuffer) or buffer.device.type != "cpu":
         yield from buffer.get(batch_size)
         return
     flatten_in_place(buffer)
@@ -38,7 +39,7 @@ def minibatches(buffer: RolloutBuffer, batch_size: int) -> Generator[RolloutBuff
             buffer.returns.flatten(),
         )
     ]
-    for rows in th.split(permutation, batch_size):
+    for rows in th.split(permutation, int(batch_size)):
         yield RolloutBufferSamples(*(column[rows] for column in columns))
 
 

@@ -230,6 +230,10 @@ class SB3Seams(_Base):
             f"{type(self).__name__} has no policy {policy_name!r}: use one of {', '.join(self.policy_aliases)}{hint}."
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the engine out of pickles and copies: it holds memory of this model."""
+        return {name: value for name, value in vars(self).items() if name not in {"_engine", "_update"}}
+
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_engine", "_update", "_reported_engine", "_is_loading"]
 

@@ -71,7 +71,10 @@ class Kernels(ABC):
         self.head: Head = head_of(policy, self.actor_group)
         self.dtype = self.actor_group.values.dtype
         self._torch_dtype = policy.action_net.weight.dtype
-        self._parameter_ids = {id(p) for p in (*self.actor_group.parameters, *self.critic_group.parameters)}
+        self._parts = _parts(policy)
+        self._parameters = [*self.actor_group.parameters, *self.critic_group.parameters]
+        self._parameter_ids = {id(parameter) for parameter in self._parameters}
+        self._addresses: list[int] = []
 
     @classmethod
     @abstractmethod
@@ -79,8 +82,8 @@ class Kernels(ABC):
         """Return why these kernels cannot run a policy that array kernels can run in general, or None if they can."""
 
     def fits(self, policy: ActorCriticPolicy, critic_optimizer: th.optim.Optimizer | None) -> bool:
-        """Tell whether the kernels were built for this policy with these parameters, optimizers and dtype."""
-        if policy is not self.policy or critic_optimizer is not self._critic_optimizer:
+        """Tell whether the kernels were built for this policy with these layers, parameters, optimizers and dtype."""
+        if policy is not self.policy or critic_optimizer is not self._critic_optimizer or _parts(policy) != self._parts:
             return False
         parameters = list(policy.parameters())
         return {id(p) for p in parameters} == self._parameter_ids and parameters[0].dtype == self._torch_dtype
@@ -92,11 +95,27 @@ class Kernels(ABC):
         """
         self.actor_group.bind(self.policy.optimizer)
         self.critic_group.bind(self._critic_optimizer or self.policy.optimizer)
+        self._addresses = self._addresses_of_now()
 
     def read_parameters(self) -> None:
         """Copy the torch policy's parameters of now; those of a policy that shares no memory, in place of ``bind``."""
         self.actor_group.read()
         self.critic_group.read()
+        self._addresses = self._addresses_of_now()
+
+    def is_bound(self, policy: ActorCriticPolicy) -> bool:
+        """Tell in a microsecond whether a policy is this one, and its parameters lie where they did at ``bind``.
+
+        :param policy: the model's policy of now
+        """
+        return policy is self.policy and self._addresses_of_now() == self._addresses
+
+    def unbind(self) -> None:
+        """Take it that anything may have changed: :meth:`is_bound` is False until the next ``bind``."""
+        self._addresses = []
+
+    def _addresses_of_now(self) -> list[int]:
+        return [parameter.data_ptr() for parameter in self._parameters]
 
     def publish(self) -> None:
         """Leave torch's optimizer as if it had made the steps itself; called at the end of an update."""
@@ -185,3 +204,10 @@ class Kernels(ABC):
 
 def _parameters(modules: list[nn.Module]) -> list[nn.Parameter]:
     return [parameter for module in modules for parameter in module.parameters()]
+
+
+def _parts(policy: ActorCriticPolicy) -> list[Any]:
+    """Return what kernels are built from: the layers in their order with their settings, and the distribution."""
+    networks = policy.mlp_extractor
+    layers = (*networks.policy_net, policy.action_net, *networks.value_net, policy.value_net)
+    return [policy.action_dist, *((layer, layer.extra_repr()) for layer in layers)]
