@@ -294,6 +294,36 @@ def test_rates_that_are_tensors_are_taken_as_sb3_takes_them() -> None:
     assert_same(make(**kwargs).learn(64), theirs)
 
 
+class Soft(ClipPPO):
+    """Has a hook without a slope beside it: it is differentiated by PyTorch."""
+
+    def _surrogate(self, batch: Any) -> th.Tensor:
+        return th.tanh(batch.ratio * batch.advantages)
+
+
+@pytest.mark.parametrize("mode", [th.no_grad, th.inference_mode])
+def test_modes_of_pytorch_around_a_model_change_nothing_and_leave_nothing(mode: Any) -> None:
+    with mode():
+        ours = make(Soft, engine="torch")
+        ours.engine = "auto"
+        assert ours.engine_in_use == FAST
+        ours.learn(32)
+    expected = make(Soft).learn(32)
+    assert differing(tensors_of(ours), tensors_of(expected)) == []
+    if mode is th.no_grad:  # PyTorch trains no parameter that was made in inference mode
+        ours.engine = "torch"
+        ours.learn(32, reset_num_timesteps=False)
+
+
+def test_an_engine_that_is_made_in_inference_mode_leaves_parameters_that_pytorch_can_train() -> None:
+    model = make(engine="torch").learn(32)
+    with th.inference_mode():
+        model.engine = "auto"
+        model.learn(32, reset_num_timesteps=False)
+    model.engine = "torch"
+    model.learn(32, reset_num_timesteps=False)
+
+
 # Copies ---------------------------------------------------------------------------------------------------------------
 
 

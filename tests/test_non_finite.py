@@ -342,3 +342,17 @@ def test_an_observation_beyond_float32_is_named(engine: str, at: int) -> None:
 
 def test_float64_observations_within_float32_are_fine() -> None:
     ClipPPO("MlpPolicy", poisoned_env("observation", 5, 3e38, WIDE), **SMALL).learn(N_STEPS)
+
+
+@pytest.mark.parametrize("actions", [DISCRETE, MULTI_BINARY, BOX], ids=str)
+@pytest.mark.parametrize("engine", ["torch", *ARRAY_ENGINES])
+def test_numpy_set_to_raise_finds_no_error_where_a_probability_vanishes(engine: str, actions: Any) -> None:
+    """SB3's guide to NaNs has users call ``np.seterr(all="raise")``; PyTorch's exp of -200 is 0 and no error."""
+    activation = th.nn.Tanh if engine == "compiled" else th.nn.ELU
+    kwargs = {"policy_kwargs": {"activation_fn": activation}, "learning_rate": 0.1}
+    model = ClipPPO("MlpPolicy", make_env(VECTOR, actions), n_steps=32, batch_size=16, seed=1, engine=engine, **kwargs)
+    with th.no_grad():
+        model.policy.action_net.bias[0] += 200.0
+        model.policy.mlp_extractor.policy_net[0].bias[0] -= 200.0
+    with np.errstate(all="raise"):
+        model.learn(96)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from types import TracebackType
 
 import numpy as np
@@ -44,7 +45,10 @@ class ArrayUpdate(Update):
         self._model = model
         self._kernels = kernels
         self._observations = model.rollout_buffer.observations
-        old = kernels.head.remember(np.concatenate([self._outputs(rows) for rows in self._pieces()]))
+        # As in PyTorch, whatever the caller has NumPy do: an overflow is reported as NonFiniteUpdateError, and that a
+        # probability vanishes is no error
+        with np.errstate(all="ignore"):
+            old = kernels.head.remember(np.concatenate([self._outputs(rows) for rows in self._pieces()]))
         self._rollout = samples_of(model.rollout_buffer, old, kernels.dtype)
         self._slopes = HookSlopes(model)
         self._with_critic = model.critic_epochs is None
@@ -52,18 +56,18 @@ class ArrayUpdate(Update):
         self._clip_range_vf = model._current_clip_range_vf()
         self._losses = RecordedLosses(model, self._rollout, kernels.head, self._clip_range, self._clip_range_vf)
         self.stats: ArrayStatistics = ArrayStatistics(model.batch_size, self._clip_range, self._losses)
-        # An overflow is reported as NonFiniteUpdateError, not as a warning beside it
-        self._no_warnings = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+        self._within = ExitStack()
 
     def __enter__(self) -> Self:
-        self._no_warnings.__enter__()
+        self._within.enter_context(np.errstate(all="ignore"))
+        self._within.enter_context(th.inference_mode(False))  # hooks are differentiated whatever the caller has on
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._no_warnings.__exit__(kind, error, traceback)
         self._kernels.publish()
+        self._within.__exit__(kind, error, traceback)
 
     def minibatches(self, epoch: int) -> Iterator[None]:
         """Go once through the rollout, in the order that SB3's buffer would yield.

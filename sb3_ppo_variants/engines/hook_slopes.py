@@ -118,7 +118,7 @@ def why_no_slopes(model: Trainable) -> str | None:
         return None
     torch_state, numpy_state = th.get_rng_state(), np.random.get_state()
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), th.inference_mode(False):
             _try(slopes, model)
         draws = not th.equal(torch_state, th.get_rng_state()) or not _same(numpy_state, np.random.get_state())
     except NotOnArraysError as error:

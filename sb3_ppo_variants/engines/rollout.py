@@ -120,7 +120,8 @@ def _act(
             actions, values, log_probs = self.policy(observations)
         return actions.numpy(), values.numpy(), log_probs.numpy()
     noise = None if self.exploration_noise is None else self.exploration_noise.at(rollout_buffer.pos)
-    return kernels.act(rows_of_numbers(observations.numpy(), kernels.dtype), noise)
+    with np.errstate(all="ignore"):  # as in PyTorch, whatever the caller has NumPy do
+        return kernels.act(rows_of_numbers(observations.numpy(), kernels.dtype), noise)
 
 
 def _values(self: Trainable, kernels: Kernels, observations: Any) -> th.Tensor:
@@ -129,7 +130,8 @@ def _values(self: Trainable, kernels: Kernels, observations: Any) -> th.Tensor:
         with th.no_grad():
             values: th.Tensor = self.policy.predict_values(observations)
         return values
-    return th.from_numpy(kernels.values(rows_of_numbers(observations.numpy(), kernels.dtype))[:, None])
+    with np.errstate(all="ignore"):
+        return th.from_numpy(kernels.values(rows_of_numbers(observations.numpy(), kernels.dtype))[:, None])
 
 
 def _are_of_now(kernels: Kernels, self: Trainable) -> bool:

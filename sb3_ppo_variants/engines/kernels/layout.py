@@ -54,6 +54,7 @@ class ParameterGroup:
         """Return the view on one parameter's gradient, in its shape."""
         return self._view(self.gradients, parameter)
 
+    @th.inference_mode(False)  # tensors made in inference mode could never be trained by PyTorch
     def bind(self, optimizer: th.optim.Optimizer) -> None:
         """Make the torch parameters and moments views on the buffers, keeping the values they have now.
 
@@ -77,6 +78,7 @@ class ParameterGroup:
         for parameter in self.parameters:
             self.value(parameter)[...] = parameter.detach().numpy()
 
+    @th.inference_mode(False)
     def publish(self, optimizer: th.optim.Optimizer) -> None:
         """Write the number of steps where torch's Adam keeps it, and the last step's gradient where torch leaves it."""
         for parameter in self.parameters:
