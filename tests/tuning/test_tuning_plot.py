@@ -128,3 +128,17 @@ def test_what_cannot_be_drawn_is_said_and_nothing_is_written(
     with pytest.raises(ValueError, match=message):
         plot([tmp_path / folder], tmp_path / out, window=window)
     assert not (tmp_path / out).exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "r,l,t\n1,2,3\n", "#{}\nr,l\n", "#[1]\nr,l,t\n1,2,3\n", '#{"t_start": 0}\nr,l,t\n1,two,3\n', "#{\nr,l,t\n"],
+    ids=["empty", "no header", "no times", "no dictionary", "text", "half a header"],
+)
+def test_a_monitor_file_that_is_none_is_named_in_one_line(text: str, tmp_path: Path) -> None:
+    """A run that was killed or a full disk leaves such files among good ones."""
+    write_monitor(tmp_path / "good", "CartPole-v1", [(1.0, 10)])
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "0.monitor.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"bad has a monitor.csv that is not"):
+        read_curves([tmp_path], window=1)

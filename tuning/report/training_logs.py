@@ -86,16 +86,25 @@ def _test_runs(folder: Path, prefix: str) -> Iterator[tuple[str, str, RunCurve]]
 
 
 def _read_monitor(run: Path, window: int) -> tuple[str, RunCurve] | None:
-    """Return environment and curve of a run: the episodes of all its environments, by time. None for no episode."""
+    """Return environment and curve of a run: the episodes of all its environments, by time. None for no episode.
+
+    :raises ValueError: a file is not one of Monitor's, or not a whole one
+    """
     from stable_baselines3.common.monitor import load_results  # pandas, which takes a second
 
-    episodes = load_results(str(run))
-    if episodes.empty:
-        return None
-    with next(run.glob("*monitor.csv")).open(encoding="utf-8") as file:
-        env_id = str(json.loads(file.readline()[1:]).get("env_id") or "")
-    returns = episodes["r"].rolling(window, min_periods=1).mean()
-    return env_id, _curve(episodes["l"].cumsum().to_list(), returns.to_list())
+    try:
+        episodes = load_results(str(run))
+        with next(run.glob("*monitor.csv")).open(encoding="utf-8") as file:
+            env_id = str(json.loads(file.readline()[1:]).get("env_id") or "")
+        if episodes.empty:
+            return None
+        steps, returns = (episodes[name].astype(float) for name in ("l", "r"))
+    except (AssertionError, LookupError, TypeError, ValueError) as error:  # what SB3 raises on such files
+        reason = f": {error}" if str(error) else ""
+        raise ValueError(
+            f"{run} has a monitor.csv that is not one of Monitor's, or was cut short{reason}; mend it or take it away"
+        ) from error
+    return env_id, _curve(steps.cumsum().to_list(), returns.rolling(window, min_periods=1).mean().to_list())
 
 
 def _read_tensorboard(run: Path) -> RunCurve | None:
