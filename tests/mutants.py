@@ -60,8 +60,8 @@ MUTANTS = [
     Mutant(
         "a method of the policy that was replaced on the object is passed over",
         "engines/eligibility.py",
-        "for name in _METHODS if name in vars(part)]",
-        "for name in () if name in vars(part)]",
+        'yield from _replaced("the policy", policy, _METHODS)',
+        'yield from _replaced("the policy", policy, ())',
         "tests/test_engine.py",
         "changes_the_forward_pass",
     ),
@@ -1213,7 +1213,7 @@ MUTANTS = [
     Mutant(
         "a buffer of another class is written to behind its back",
         "engines/array_engine.py",
-        "if type(rollout_buffer) is not RolloutBuffer:",
+        "if not is_untouched(rollout_buffer, RolloutBuffer):",
         "if False:",
         "tests/test_rollout.py",
         "another_class",
@@ -1236,7 +1236,7 @@ MUTANTS = [
     ),
     Mutant(
         "the lean step is taken for a subclass",
-        "engines/lean_step.py",
+        "engines/untouched.py",
         "return type(instance) is cls and all(",
         "return isinstance(instance, cls) and all(",
         "tests/test_lean_step.py",
@@ -1529,7 +1529,7 @@ MUTANTS = [
     Mutant(
         "NumPy's kernels draw white noise",
         "engines/rollout.py",
-        "None if self.exploration_noise is None else self.exploration_noise.at(n_steps)",
+        "None if self.exploration_noise is None else self.exploration_noise.at(rollout_buffer.pos)",
         "None",
         "tests/test_exploration_noise.py",
         "goes_on_over_rollouts",
