@@ -136,7 +136,7 @@ def _parameter_reasons(policy: ActorCriticPolicy, modules: Iterable[nn.Module]) 
         yield "layers of the policy share parameters"
     if names != {id(parameter) for parameter in policy.parameters()}:
         yield "the policy has parameters beside those of its networks"
-    if any(parameter.is_shared() for parameter in own):
+    if any(parameter.is_shared() for parameter in own):  # type: ignore[no-untyped-call]
         yield "the parameters lie in memory that processes share"
 
 
