@@ -1922,6 +1922,14 @@ MUTANTS = [
         "no_success",
     ),
     Mutant(
+        "an interrupt that Python drops is lost",
+        "tuning/decisions/coordinator.py",
+        "                self._collect()\n                interrupts.check()",
+        "                self._collect()",
+        "tests/tuning/test_tuning_coordinator.py",
+        "python_forgets",
+    ),
+    Mutant(
         "what scores no better than the registered configuration is exported",
         "tuning/ranking/export.py",
         "if before is not None and mean <= before:",

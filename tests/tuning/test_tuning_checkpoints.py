@@ -97,8 +97,10 @@ def here(*args: Any, **kwargs: Any) -> Iterator[Here]:
 @pytest.mark.end_to_end
 def test_a_killed_study_goes_on_within_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_module, "open_executor", here)
+    # 20 permutations every 256 steps: the 150th comes after the first checkpoint
+    twenty_passes = {"n_envs": 8, "n_steps": 32, "n_epochs": 20, "critic_epochs": None, "critic_learning_rate": None}
     content = {
-        "algorithms": ["spo", "ppo"],
+        "algorithms": [{"twenty_passes": {"algorithm": "spo", "hyperparameters": twenty_passes}}, "ppo"],
         "environments": {"CartPole-v1": {"steps": 4096}},
         "budget": {"trials": 0, "tuning_seeds": 1, "test_seeds": 1, "checkpoint_every": 1500},
         "evaluation": {"episodes": 1, "checkpoints": 2},

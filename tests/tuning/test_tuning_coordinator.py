@@ -5,6 +5,7 @@ Cells are answered by a formula here, so that hundreds of coordinators can be ki
 
 import io
 import re
+import signal
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
@@ -325,3 +326,28 @@ def test_the_listener_hears_every_trial_and_every_run(tmp_path: Path) -> None:
     assert recorders[1].runs == [False] * 30
     for recorder in recorders:
         assert sorted(recorder.trials) == [(name, number) for name in ("ppo", "trpo") for number in range(5)]
+
+
+class Interrupted:
+    """An object that is thrown away just when Ctrl-C comes: Python forgets what is raised then."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("after", [1, 5])
+def test_an_interrupt_that_python_forgets_still_stops_the_study(tmp_path: Path, after: int) -> None:
+    class Thrower(Recorder):
+        def run_finished(self, request: Any, result: CellResult, *, ran: bool) -> None:
+            super().run_finished(request, result, ran=ran)
+            if len(self.runs) == after:
+                Interrupted()
+
+    before = signal.getsignal(signal.SIGINT)
+    decisions = Decisions.of(study(), "test", f"sqlite:///{tmp_path / 'study.db'}")
+    store = CellStore(tmp_path / "cells", lambda line: None)
+    with pytest.raises(KeyboardInterrupt):
+        Coordinator(decisions, store, Threads(), Thrower(), run=result_of).run()
+    assert len(list((tmp_path / "cells").glob("*.json"))) <= after + 1
+    assert signal.getsignal(signal.SIGINT) is before

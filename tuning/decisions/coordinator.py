@@ -18,6 +18,7 @@ from ..runs.cell import Cell, CellResult, failed_result, require_same_versions, 
 from ..runs.executor import CellExecutor, MemoryLimitError, WorkerDiedError
 from ..runs.store import CellStore
 from .decisions import Decisions
+from .interrupts import Interrupts
 from .request import Request
 from .track import Track
 from .trial import Trial
@@ -71,12 +72,16 @@ class Coordinator:
         :raises ValueError: a result was made with other package versions
         :raises OSError: results cannot be written
         :raises concurrent.futures.BrokenExecutor: no worker can be kept alive
+        :raises KeyboardInterrupt: Ctrl-C
         """
-        for track in self.decisions.tracks:
-            self._advance(track)
-        while self._queue or self._in_flight:
-            self._submit()
-            self._collect()
+        with Interrupts() as interrupts:
+            for track in self.decisions.tracks:
+                self._advance(track)
+                interrupts.check()
+            while self._queue or self._in_flight:
+                self._submit()
+                self._collect()
+                interrupts.check()
 
     def _advance(self, track: Track) -> None:
         while requests := self.decisions.advance(track):
