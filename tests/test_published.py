@@ -1,6 +1,7 @@
 """What stands in ``results/``, the README and ``zoo_configs/`` is one and the same, to the digit."""
 
 import json
+import math
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -46,9 +47,8 @@ def test_every_score_is_that_of_a_finished_run_which_is_there(folder: Path) -> N
         key: ranking["protocol"][key] for key in protocol if key != "extensions"
     }
     runs = list(runs_of(ranking))
-    assert len(runs) == len(ranking["protocol"]["algorithms"]) * sum(
-        ranking["protocol"]["budget"]["test_seeds"] for _ in ranking["protocol"]["environments"]
-    )
+    sizes = (protocol["algorithms"], protocol["environments"], protocol["seeds"]["test"])
+    assert len(runs) == math.prod(map(len, sizes))
     assert [run["raw"] for run in runs] == [cells[run["cell"]]["score"] for run in runs]
 
 

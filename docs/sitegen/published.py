@@ -193,7 +193,7 @@ def lines_of(published: Rankings, algorithm_id: str) -> list[dict[str, Any]]:
             "tuned": "yes" if ranking["protocol"]["budget"]["trials"] else "no",
             "rank": line["rank"],
             "of": len(ranking["ranking"]),
-            "iqm": interval_text(Estimate(line["iqm"], line["ci_low"], line["ci_high"])),
+            "iqm": interval_text(iqm_on(ranking, line, ranking["environments"])),
             "against_trpo": _against_trpo(line),
         }
         for study, ranking in published.items()

@@ -33,12 +33,16 @@ def test_every_remedy_is_about_a_message_that_is_raised() -> None:
     assert stale == []
 
 
+def write_source(path: Path, text: str) -> None:
+    path.parent.mkdir()
+    path.write_text(text)
+
+
 def test_values_are_left_out_of_a_message(tmp_path: Path) -> None:
-    source = tmp_path / "sb3_ppo_variants/new.py"
-    source.parent.mkdir()
-    source.write_text(
+    write_source(
+        tmp_path / "sb3_ppo_variants/new.py",
         'def f(x):\n    raise ValueError(f"x={x!r} is odd: "\n        "give an even one.")\n'
-        "def g():\n    raise SystemExit(2)\n"
+        "def g():\n    raise SystemExit(2)\n",
     )
     found = messages.messages(tmp_path)
     assert found == [messages.Message("ValueError", "x=… is odd: give an even one.", "sb3_ppo_variants/new.py")]
@@ -46,12 +50,11 @@ def test_values_are_left_out_of_a_message(tmp_path: Path) -> None:
 
 
 def test_an_error_that_is_made_in_one_place_and_raised_in_another_is_a_message_too(tmp_path: Path) -> None:
-    source = tmp_path / "tuning/new.py"
-    source.parent.mkdir()
-    source.write_text(
+    write_source(
+        tmp_path / "tuning/new.py",
         'def lost(where):\n    return futures.BrokenExecutor(f"lost {where}")\n'
         'def stop(future):\n    future.set_exception(DiedError("it died"))\n    print("no error")\n'
-        "def f(where):\n    raise lost(where)\n"
+        "def f(where):\n    raise lost(where)\n",
     )
     found = [(message.error, message.text) for message in messages.messages(tmp_path)]
     assert sorted(found) == [("DiedError", "it died"), ("futures.BrokenExecutor", "lost …")]
