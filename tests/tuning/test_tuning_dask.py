@@ -34,12 +34,20 @@ class Cluster:
         self.folder = folder
         self.processes: list[subprocess.Popen[bytes]] = []
         self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
-        wait_until(self._file.exists)
-        self.address: str = json.loads(self._file.read_text())["address"]
+        wait_until(lambda: self._address() is not None, "an address of the scheduler")
+        self.address = str(self._address())
 
     @property
     def _file(self) -> Path:
         return self.folder / "scheduler.json"
+
+    def _address(self) -> str | None:
+        """What the scheduler wrote, once it is whole: Dask writes it in place."""
+        try:
+            address: str = json.loads(self._file.read_text())["address"]
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return address
 
     def add_worker(self, *options: str, path: Path | None = None) -> "subprocess.Popen[bytes]":
         """A worker that imports what these tests import, and what lies in ``path`` before anything else."""
@@ -95,13 +103,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster.stop()
 
 
-@pytest.fixture
-def executor(cluster: Cluster) -> Iterator[DaskExecutor]:
-    executor = DaskExecutor(cluster.address, time_limit=3.0, memory_limit=600 * 2**20)
-    yield executor
-    executor.shutdown(cancel_futures=True)
-
-
 def test_tasks_run_in_a_process_of_their_own_with_one_thread(cluster: Cluster) -> None:
     with DaskExecutor(cluster.address) as executor:  # without a time limit: the first task imports PyTorch
         assert executor.submit(threads_and_sigint).result() == ("1", True)
@@ -111,21 +112,24 @@ def test_tasks_run_in_a_process_of_their_own_with_one_thread(cluster: Cluster) -
         assert {executor.submit(who_asked_for_this_process).result() for _ in range(4)} <= workers
 
 
-def test_limits_and_deaths_are_those_of_the_local_pool(executor: DaskExecutor, tmp_path: Path) -> None:
-    marks = [tmp_path / name for name in ("late", "leak", "dead", "deadly")]
+def test_a_task_over_its_time_limit_is_stopped_and_its_process_with_it(cluster: Cluster, tmp_path: Path) -> None:
+    with DaskExecutor(cluster.address, time_limit=10.0) as executor:
+        with pytest.raises(futures.TimeoutError):
+            executor.submit(report_and_sleep, tmp_path / "pid", 600.0).result()
+        wait_until(lambda: not alive(int((tmp_path / "pid").read_text())))
+
+
+def test_memory_limits_and_deaths_are_those_of_the_local_pool(cluster: Cluster, tmp_path: Path) -> None:
+    marks = [tmp_path / name for name in ("leak", "dead", "deadly")]
     for folder in marks:
         folder.mkdir()
-    late = executor.submit(report_and_sleep, marks[0] / "pid", 600.0)
-    leaking = executor.submit(leak, marks[1], 4000)
-    with pytest.raises(futures.TimeoutError):
-        late.result()
-    wait_until(lambda: not alive(int((marks[0] / "pid").read_text())))
-    with pytest.raises(MemoryLimitError, match=r"more than 0\.586 GiB"):
-        leaking.result()
-    assert executor.submit(die_unless_enough, marks[2], 1).result() == 1
-    with pytest.raises(WorkerDiedError, match="died 3 times, last with exit code -9"):
-        executor.submit(die_unless_enough, marks[3], 99).result()
-    assert len(list(marks[3].iterdir())) == 3, "Dask tried it again"
+    with DaskExecutor(cluster.address, memory_limit=600 * 2**20) as executor:
+        with pytest.raises(MemoryLimitError, match=r"more than 0\.586 GiB"):
+            executor.submit(leak, marks[0], 4000).result()
+        assert executor.submit(die_unless_enough, marks[1], 1).result() == 1
+        with pytest.raises(WorkerDiedError, match="died 3 times, last with exit code -9"):
+            executor.submit(die_unless_enough, marks[2], 99).result()
+        assert len(list(marks[2].iterdir())) == 3, "Dask tried it again"
 
 
 def test_what_is_cancelled_is_stopped_on_its_worker(cluster: Cluster, tmp_path: Path) -> None:
