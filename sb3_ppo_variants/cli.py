@@ -110,7 +110,8 @@ def rank(
     study: Annotated[
         str,
         typer.Argument(
-            help="A shipped study (quick, standard, cartpole, classic, mujoco, critic, engines), or a YAML file."
+            help="A shipped study (quick, standard, cartpole, arm, classic, mujoco, critic, options, engines), a YAML "
+            "file, or the folder of a study's results: the same study with the registered configurations of then."
         ),
     ],
     *,

@@ -87,17 +87,26 @@ class TuningSpace:
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, algorithm_id: str, env_id: str, steps: int, fixed: Mapping[str, Any] | None = None) -> "TuningSpace":
+    def of(
+        cls,
+        algorithm_id: str,
+        env_id: str,
+        steps: int,
+        fixed: Mapping[str, Any] | None = None,
+        registered: Mapping[str, Any] | None = None,
+    ) -> "TuningSpace":
         """The space around the registered entry of ``algorithm_id`` for ``env_id``.
 
         :param algorithm_id: registered algorithm id
         :param env_id: gymnasium environment id
         :param steps: environment steps of a run
         :param fixed: values that replace the registered ones, and are not tuned
+        :param registered: zoo entry in place of the registered one
         :raises ValueError: unknown algorithm, no entry, or a registered rollout larger than ``steps``
         """
         fixed = deepcopy(dict(fixed or {}))
-        default = {**registered_entry(algorithm_id, env_id), **fixed, "n_timesteps": steps}
+        entry = registered_entry(algorithm_id, env_id) if registered is None else deepcopy(dict(registered))
+        default = {**entry, **fixed, "n_timesteps": steps}
         space = cls(get_algorithm(algorithm_id), default, steps, fixed)
         rollout = space.rollout_size
         if rollout > steps:

@@ -2075,6 +2075,22 @@ MUTANTS = [
         "tests/test_kernels.py",
         "those_of_autograd",
     ),
+    Mutant(
+        "a study that is taken up again forgets the configurations of then",
+        "tuning/study/study_file.py",
+        "registered = self.registered_configurations.get(algorithm, {}).get(env_id)",
+        "registered = None",
+        "tests/tuning/test_tuning_kept.py",
+        "brings_its_registered",
+    ),
+    Mutant(
+        "merged studies keep the configurations of the first alone",
+        "tuning/compare.py",
+        "registered[name] = {**registered.get(name, {}), **entries}",
+        "registered.setdefault(name, {} if registered else entries)",
+        "tests/tuning/test_tuning_kept.py",
+        "are_merged",
+    ),
     # The documentation
     Mutant(
         "the page names a family's first without those that it is not separable from",

@@ -13,6 +13,7 @@ import yaml
 from exported import exported_blocks
 from sb3_ppo_variants.tuning.ranking.export import export
 from sb3_ppo_variants.tuning.ranking.ranking_json import read_ranking
+from sb3_ppo_variants.tuning.study.protocol import protocol_of
 from sb3_ppo_variants.tuning.study.study_file import load_study
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -77,6 +78,14 @@ def test_it_is_the_study_that_was_registered(folder: Path) -> None:
     different = {key for key, value in protocol["budget"].items() if value != budget[key]}
     assert different <= {"trials"}
     assert protocol["budget"]["trials"] in (0, study.budget.trials)
+
+
+@published
+def test_it_is_repeated_from_its_folder(folder: Path) -> None:
+    then = read_ranking(folder)["protocol"]
+    now = protocol_of(then["study"], load_study(str(folder)))
+    for key in now.keys() - {"versions", "extensions", "begun_as"}:
+        assert now[key] == then[key], key
 
 
 @published

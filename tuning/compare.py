@@ -22,7 +22,8 @@ from .report.table import show
 from .runs.cell import Cell
 from .runs.store import CellStore, FolderLock
 from .study.extension import differences, listed, part_of, without_history
-from .study.protocol import pin_protocol, protocol_digest, protocol_of, read_protocol, study_content
+from .study.kept_protocol import read_protocol, study_content
+from .study.protocol import pin_protocol, protocol_digest, protocol_of
 from .study.study_file import Study
 
 P = ParamSpec("P")
@@ -61,7 +62,7 @@ def _check_agreement(first: Path, earlier: dict[str, Any], second: Path, later: 
 
 
 def _check_still_holds(folder: Path, own: dict[str, Any], merged: dict[str, Any]) -> None:
-    """Packages and registered configurations must still be those of the study: decisions are made from them again."""
+    """Packages and search spaces must still be those of the study: decisions are made from them again."""
     found = differences(_ignoring_names(without_history(own)), _ignoring_names(part_of(merged, own)))
     _refuse(f"{folder} was run with another installation than this one", listed(found, "then", "now"))
 
@@ -83,8 +84,13 @@ def _merged(protocols: dict[Path, dict[str, Any]]) -> Study:
     for content in contents:
         algorithms += [entry for entry in content["algorithms"] if entry not in algorithms]
     environments = {env_id: budget for content in contents for env_id, budget in content["environments"].items()}
+    registered: dict[str, dict[str, Any]] = {}
+    for content in contents:
+        for name, entries in content["registered_configurations"].items():
+            registered[name] = {**registered.get(name, {}), **entries}
+    union = {"algorithms": algorithms, "environments": environments, "registered_configurations": registered}
     try:
-        study = Study.model_validate({**contents[0], "algorithms": algorithms, "environments": environments})
+        study = Study.model_validate({**contents[0], **union})
     except ValidationError as error:  # a file that was edited, or one of another release
         raise ValueError(f"{next(iter(protocols))} has a protocol that this release cannot read: {error}") from error
     for name, env_id in study.pairs:

@@ -24,7 +24,7 @@ from .runs.workers import check_workers, default_workers, open_executor
 from .study.pairs import runnable
 from .study.plan import estimate, show_plan
 from .study.protocol import pin_protocol, protocol_digest, protocol_of
-from .study.study_file import Study, StudyChoices, load_study
+from .study.study_file import Study, StudyChoices, load_study, study_name
 
 
 def rank(
@@ -39,7 +39,7 @@ def rank(
 ) -> Ranking:
     """Run a study to its end, or from where it was stopped.
 
-    :param name_or_path: a shipped study, or a YAML file
+    :param name_or_path: a shipped study, a YAML file, or the folder of a study's results
     :param out: folder of the results; runs/<study> by default
     :param workers: processes; the number of CPUs by default
     :param dask: address of a Dask scheduler, whose workers then run everything
@@ -54,7 +54,7 @@ def rank(
     """
     check_workers(workers, dask)
     study, left_out = _runnable(name_or_path, choices)
-    name = Path(name_or_path).stem
+    name = study_name(name_or_path)
     folder = out or Path("runs") / name
     log, checkpoints = folder / "workers.log", (folder / "checkpoints").resolve()
     console = console or Console()
@@ -103,7 +103,7 @@ def preview(
 ) -> None:
     """Print what :func:`rank` would run and what that would cost; nothing is run or written.
 
-    :param name_or_path: a shipped study, or a YAML file
+    :param name_or_path: a shipped study, a YAML file, or the folder of a study's results
     :param workers: that would share the work; the number of CPUs by default
     :param dask: address of a Dask scheduler, whose workers would; nobody is asked there
     :param console: where to

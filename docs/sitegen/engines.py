@@ -1,19 +1,13 @@
-"""What was measured of the engines: their speed, and that they learn the same."""
+"""How fast the engines are, as measured."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from sb3_ppo_variants.tuning.ranking.part import difference_on, iqm_on
-from sb3_ppo_variants.tuning.ranking.ranking_json import read_ranking
-from sb3_ppo_variants.tuning.ranking.wording import interval_text
+from sitegen.effects import MEASURED, table
 
-from sitegen.published import difference_text
-
-_RESULTS = Path(__file__).parents[2] / "benchmarks/results"
-SPEEDS = _RESULTS / "throughput.json"
-LEARNING = _RESULTS / "engines"
+SPEEDS = MEASURED / "throughput.json"
+LEARNING = MEASURED / "engines"
 _OURS = ("torch", "numpy", "compiled")
 
 
@@ -29,10 +23,10 @@ def speed_part() -> str:
             for name, cells in settings.items()
         ]
         rows.append(["geometric mean of the default settings", *(f"**{means[side][base]:.2f}**" for side in _OURS)])
-        tables += _table(f"times the steps/s of {titles[base]}", [titles[side] for side in _OURS], rows)
+        tables += table(f"times the steps/s of {titles[base]}", [titles[side] for side in _OURS], rows)
     for first, figure in (("steps/s", "steps_per_second"), ("peak memory in MiB", "peak_rss_mib")):
         rows = [[titles[name], *(f"{cells[side][figure]:,.0f}" for side in sides)] for name, cells in settings.items()]
-        tables += _table(first, [titles[side] for side in sides], rows)
+        tables += table(first, [titles[side] for side in sides], rows)
     return "\n".join([*tables, _how(record), ""])
 
 
@@ -46,11 +40,6 @@ def speed_sentence() -> str:
         f"with default settings, {min(ratios.values()):.1f} to {max(ratios.values()):.1f} times the steps per second "
         f"of SB3's PPO (geometric mean {mean:.1f}), and {large:.1f} times with large networks and minibatches.\n"
     )
-
-
-def _table(first: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [f"| {' | '.join(row)} |" for row in ([first, *header], *rows)]
-    return [lines[0], "|---|" + "---:|" * len(header), *lines[1:], ""]
 
 
 def _spread(ratio: Mapping[str, float]) -> str:
@@ -68,21 +57,3 @@ def _how(record: Mapping[str, Any]) -> str:
         f"{options['at_once']}. Machine: "
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}; {packages}; {machine['date'][:10]}."
     )
-
-
-def learning_part() -> str:
-    """Return, in Markdown, how the engines' test scores in the study ``engines`` differ from PyTorch's."""
-    ranking = read_ranking(LEARNING)
-    protocol = ranking["protocol"]
-    lines = {line["algorithm"]: line for line in ranking["ranking"]}
-    rows = []
-    for env_id, steps in protocol["environments"].items():
-        torch = lines["clip_ppo_torch"]
-        for name in sorted(lines, reverse=True):
-            difference = difference_on(ranking, lines[name], torch, [env_id])
-            against = "" if name == "clip_ppo_torch" else difference_text(difference)
-            value = interval_text(iqm_on(ranking, lines[name], [env_id]))
-            rows.append([f"{env_id}, {steps:,} steps", name, value, against])
-    seeds = protocol["budget"]["test_seeds"]
-    table = _table("environment", ["configuration", f"IQM over {seeds} seeds", "minus PyTorch's"], rows)
-    return "\n".join([*table, ""])

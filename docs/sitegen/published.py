@@ -7,7 +7,6 @@ from statistics import median
 from typing import Any
 
 import gymnasium
-from sb3_ppo_variants.tuning.ranking.again import again
 from sb3_ppo_variants.tuning.ranking.part import difference_on, iqm_on
 from sb3_ppo_variants.tuning.ranking.power import power_text
 from sb3_ppo_variants.tuning.ranking.ranking_json import RankingJson, read_ranking
@@ -129,7 +128,7 @@ def families(published: Rankings) -> list[Family]:
                 for record in ranking["not_run"]
                 if record["environment"] in env_ids and record["stage"] == "test"
             ]
-            lines = _lines(ranking, env_ids, {record.algorithm for record in missing})
+            lines = _lines(study, ranking, env_ids, {record.algorithm for record in missing})
             if lines:
                 not_run = [not_run_text(record) for record in missing]
                 own = {name: described(each) for name, each in protocol.get("configurations", {}).items()}
@@ -146,7 +145,7 @@ def family_of(env_id: str) -> str:
     return next((_FAMILIES[part] for part in parts if part in _FAMILIES), "Other environments")
 
 
-def _lines(ranking: RankingJson, env_ids: list[str], not_run: set[str]) -> list[Line]:
+def _lines(study: str, ranking: RankingJson, env_ids: list[str], not_run: set[str]) -> list[Line]:
     """Rank whoever ran on all of these environments, also who did not run on others."""
     tested = [*ranking["ranking"], *ranking["unranked"]]
     scored = {line["algorithm"]: line for line in tested if line["algorithm"] not in not_run}
@@ -157,12 +156,17 @@ def _lines(ranking: RankingJson, env_ids: list[str], not_run: set[str]) -> list[
             algorithm=name,
             iqm=estimates[name],
             behind=None if name == ordered[0] else difference_on(ranking, scored[ordered[0]], scored[name], env_ids),
-            minutes=_minutes(ranking, name, env_ids),
+            minutes=minutes_of(ranking, name, env_ids),
             failed=sum(run["status"] != "ok" for env_id in env_ids for run in scored[name]["scores"][env_id]),
-            again=again(ranking["protocol"], name, env_ids),
+            again=_again(study, ranking, name, env_ids),
         )
         for name in ordered
     ]
+
+
+def _again(study: str, ranking: RankingJson, name: str, env_ids: list[str]) -> str:
+    part = "" if len(env_ids) == len(ranking["protocol"]["environments"]) else f" --envs {','.join(env_ids)}"
+    return f"ppo-variants rank results/{study} --algos {name}{part}"
 
 
 def difference_text(difference: Estimate) -> str:
@@ -170,7 +174,13 @@ def difference_text(difference: Estimate) -> str:
     return f"{interval_text(difference)}, {'separable' if difference.excludes(0.0) else 'not separable'}"
 
 
-def _minutes(ranking: RankingJson, algorithm: str, env_ids: list[str]) -> float | None:
+def minutes_of(ranking: RankingJson, algorithm: str, env_ids: list[str]) -> float | None:
+    """Return the median training time of an algorithm's test runs, None where it has none.
+
+    :param ranking: which they are from
+    :param algorithm: its name there
+    :param env_ids: on which environments
+    """
     seconds = [
         run["points"][-1]["seconds"]
         for env_id in env_ids

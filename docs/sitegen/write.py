@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sb3_ppo_variants.tuning.report.plot import plot
 
-from sitegen import engines, facts, messages, metrics, published, study_keys, variant_pages
+from sitegen import effects, engines, facts, messages, metrics, published, study_keys, variant_pages
 
 _PARTS: dict[str, Callable[[], str]] = {
     "metrics.md": metrics.metrics_part,
@@ -19,8 +19,8 @@ _PARTS: dict[str, Callable[[], str]] = {
     "costs.md": facts.costs_part,
     "speed.md": engines.speed_part,
     "speed_sentence.md": engines.speed_sentence,
-    "learning.md": engines.learning_part,
     "options.rst": facts.options_part,
+    **effects.effect_parts(),
 }
 
 

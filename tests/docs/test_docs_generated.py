@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sb3_ppo_variants.tuning.study.configurations import Configuration
 from sb3_ppo_variants.tuning.study.study_file import Budget, EnvironmentBudget, EvaluationBudget, Study
-from sitegen import docstrings, engines, facts, pictures, published, study_keys, usable, variant_pages
+from sitegen import docstrings, effects, engines, facts, pictures, published, study_keys, usable, variant_pages
 
 from sb3_ppo_variants import SPO, ClipPPO, KLPenaltyPPO, TrulyPPO
 from sb3_ppo_variants.registry import VARIANTS
@@ -150,12 +150,13 @@ def test_speeds_are_those_that_the_benchmark_wrote(tmp_path: Path, monkeypatch: 
 
 
 def test_what_the_engines_learn_is_said_with_intervals_and_a_verdict_for_each_environment() -> None:
-    page = engines.learning_part()
+    page = effects.effect_parts()["learning.md"]()
     rows = [line for line in page.splitlines() if "clip_ppo_" in line]
     assert len(rows) == 2 * 3
     for row in rows:
         is_torch = "clip_ppo_torch" in row
         assert ("separable" in row) is not is_torch
+        assert float(row.split("|")[-2]) > 0
         assert row.count("[") == (1 if is_torch else 2), row
 
 

@@ -109,12 +109,22 @@ def test_a_ranking_of_another_release_stops_the_build(tmp_path: Path) -> None:
         published.rankings(tmp_path)
 
 
-def test_a_row_is_made_again_by_the_command_beside_it(results: Path) -> None:
-    (family,) = published.families(published.rankings(results))
+def test_a_row_is_made_again_by_the_command_beside_it(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rankings = published.rankings(results)
+    (family,) = published.families(rankings)
     (line,) = [line for line in family.lines if line.algorithm == "trust_region_ppo"]
-    options = "--envs CartPole-v1,Acrobot-v1 --sampler random --no-tune"
-    assert line.again == f"ppo-variants rank classic --algos trust_region_ppo {options}"
+    assert line.again == "ppo-variants rank results/classic --algos trust_region_ppo"
     assert f"``{line.again}``" in variant_pages.choose_part(results)
+    (tmp_path / "results").symlink_to(results)
+    monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, [*line.again.split()[1:], "--dry-run"])
     assert done.exit_code == 0, done.output
     assert "Algorithms: trust_region_ppo" in done.output
+    assert "0 trials" in done.output
+    monkeypatch.setattr(published, "family_of", lambda env_id: env_id)
+    assert {family.lines[0].again.partition(" --envs ")[2] for family in published.families(rankings)} == {
+        "CartPole-v1",
+        "Acrobot-v1",
+    }

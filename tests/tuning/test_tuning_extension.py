@@ -142,9 +142,10 @@ def test_studies_that_do_not_agree_are_told_why(parts: tuple[Path, Path, Path], 
     refused(r"do not agree \(budget.test_seeds: 5 in .*, 6 in", budget={**protocol["budget"], "test_seeds": 6})
     refused(r"do not agree \(environments.CartPole-v1: 20000 in .*, 9 in", environments={"CartPole-v1": 9})
     refused(r"do not agree \(versions.torch", versions={**protocol["versions"], "torch": "0.1"})
+    searched = {name: {"CartPole-v1": {"gamma": "[0, 1]"}} for name in protocol["algorithms"]}
+    own = {**searched, "ppo": protocol["search_spaces"]["ppo"]}
+    refused(r"other was run with another installation than this one", search_spaces=own)
     registered = {name: {"CartPole-v1": {"n_steps": 1}} for name in protocol["algorithms"]}
-    both = {**registered, "ppo": protocol["registered_configurations"]["ppo"]}
-    refused(r"other was run with another installation than this one", registered_configurations=both)
     refused(r"do not agree \(registered_configurations.ppo", registered_configurations=registered)
 
 

@@ -35,7 +35,17 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_the_shipped_studies_are_these() -> None:
-    assert shipped_studies() == ["cartpole", "classic", "critic", "engines", "mujoco", "quick", "standard"]
+    assert shipped_studies() == [
+        "arm",
+        "cartpole",
+        "classic",
+        "critic",
+        "engines",
+        "mujoco",
+        "options",
+        "quick",
+        "standard",
+    ]
     quick = load_study("quick")
     assert list(quick.environments) == ["CartPole-v1"]
     assert {"ppo", "trpo"} < set(quick.algorithms)
@@ -169,11 +179,12 @@ def test_a_study_cannot_run_code(path: Path) -> None:
 def test_an_unknown_name_lists_the_shipped_studies(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError,
-        match=r"study quik: no such file, and no shipped study of that name .cartpole, classic, critic, ",
+        match=r"study quik: no such file or folder, and no shipped study of that name .arm, cartpole, classic, ",
     ):
         load_study("quik")
+    (tmp_path / "binary.yml").write_bytes(b"\xff")
     with pytest.raises(ValueError, match="cannot be read"):
-        load_study(str(tmp_path))
+        load_study(str(tmp_path / "binary.yml"))
 
 
 def test_the_command_may_choose_algorithms_environments_and_seed(path: Path) -> None:

@@ -7,16 +7,19 @@ from typing import Any
 from sb3_ppo_variants.tuning_space import SHARED
 
 from ..ranking.entry_yaml import entry_yaml
-from ..study.protocol import study_content
+from ..study.kept_protocol import study_content
 
 
 def study_yaml(protocol: Mapping[str, Any], env_ids: Sequence[str]) -> str:
     """The study file that leads to this protocol, options of the command line included.
 
+    Without the registered configurations, which are longer than all the rest: ``rank FOLDER`` has them.
+
     :param protocol: of the study
     :param env_ids: its environments in their order, which the resampling depends on
     """
-    return entry_yaml(study_content(protocol, env_ids))
+    content = study_content(protocol, env_ids)
+    return entry_yaml({name: value for name, value in content.items() if name != "registered_configurations"})
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ..runs.cell import CELL_SCHEMA, canonical_json, package_versions
 from ..runs.files import write_atomically
 from .configurations import is_own
 from .extension import differences, growth, listed, reduced, without_history
+from .kept_protocol import read_protocol
 from .rules import CANDIDATES, CONFIDENCE, FAILED_RUNS, N_PRUNING_STARTUP_TRIALS, N_STARTUP_TRIALS, RESAMPLES
 from .scales import FLOOR, TABLE_VERSION
 from .seeds import SeedSets, seed_sets
@@ -33,7 +34,7 @@ def protocol_of(name: str, study: Study) -> dict[str, Any]:
     """
     protocol = {
         "study": name,
-        **study.model_dump(exclude={"description", "environments"}),
+        **study.model_dump(exclude={"description", "environments", "registered_configurations"}),
         "algorithms": list(study.algorithms),
         "environments": {env_id: study.environments[env_id].steps for env_id in study.environments},
         "seeds": asdict(study_seeds(study)),
@@ -88,32 +89,6 @@ def _by_pair(study: Study, attribute: str) -> dict[str, dict[str, Any]]:
     return table
 
 
-def study_content(protocol: Mapping[str, Any], env_ids: Sequence[str]) -> dict[str, Any]:
-    """The content of the study file that leads to this protocol, options of the command line included.
-
-    :param protocol: of the study
-    :param env_ids: its environments in their order, which the resampling depends on
-    """
-    content = {name: protocol[name] for name in Study.model_fields if name in protocol}
-    own = protocol.get("configurations", {})
-    content["algorithms"] = [{name: own[name]} if name in own else name for name in protocol["algorithms"]]
-    content["environments"] = {
-        env_id: {
-            "steps": protocol["environments"][env_id],
-            **_own_scale(protocol["normalisation"]["scales"][env_id]),
-            **protocol.get("environment_settings", {}).get(env_id, {}),
-        }
-        for env_id in env_ids
-    }
-    return content
-
-
-def _own_scale(scale: Mapping[str, Any]) -> dict[str, float]:
-    if scale["source"] != "study file":
-        return {}
-    return {"random": scale["random"], "reference": scale["reference"]}
-
-
 def protocol_digest(protocol: Mapping[str, Any]) -> str:
     """Short name of a protocol, so that one database can hold many studies; an extended one keeps its first."""
     begun: str | None = protocol.get("begun_as")
@@ -140,24 +115,6 @@ def pin_protocol(folder: Path, protocol: dict[str, Any]) -> dict[str, Any]:
     return protocol
 
 
-def read_protocol(folder: Path) -> dict[str, Any]:
-    """The protocol that a folder was begun with.
-
-    :param folder: of a study's results
-    :raises ValueError: there is none, or it cannot be read
-    """
-    path = folder / "protocol.json"
-    try:
-        protocol = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{folder} has no protocol.json: give the folder of a study's results") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not readable ({error}): give another --out, or remove {folder}") from error
-    if not isinstance(protocol, dict) or "algorithms" not in protocol:
-        raise ValueError(f"{path} is not readable (no protocol): give another --out, or remove {folder}")
-    return protocol
-
-
 def _extended(earlier: dict[str, Any], protocol: dict[str, Any], folder: Path) -> dict[str, Any]:
     """``earlier`` where it says the same as ``protocol``, else ``protocol`` with the history of ``earlier``."""
     begun = without_history(earlier)
@@ -165,9 +122,10 @@ def _extended(earlier: dict[str, Any], protocol: dict[str, Any], folder: Path) -
     found = (each for each in differences(begun, reduced(protocol, begun)) if not each[0].startswith("seeds."))
     shown = listed(found, "then", "now")
     if shown:
+        registered = begun["registered_configurations"] != protocol["registered_configurations"]
+        then = f"rank {folder}, for the configurations of then" if registered else "the options of then"
         raise ValueError(
-            f"{folder} was begun with another protocol ({shown}): "
-            f"give another --out, the options of then, or remove {folder}"
+            f"{folder} was begun with another protocol ({shown}): give another --out, {then}, or remove {folder}"
         )
     added = growth(protocol, begun)
     if not added:

@@ -1,7 +1,7 @@
 """Study files: what is tuned and ranked, on which environments, with which budget."""
 
 import difflib
-import math
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -15,6 +15,7 @@ from pydantic import (
     FiniteFloat,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
     field_serializer,
     field_validator,
     model_serializer,
@@ -26,8 +27,10 @@ from sb3_ppo_variants.tuning_space import TuningSpace
 
 from ..runs.faults import describe
 from .configurations import Configuration, check_plain, chosen_algorithms, read_algorithms, written_algorithms
+from .kept_protocol import kept_study
 from .scales import Scale, scale_of
 from .unique_keys import load_unique
+from .validation_text import one_line
 
 
 class _Section(BaseModel):
@@ -127,6 +130,8 @@ class Study(_Section):
     :param sampler: Optuna's sampler
     :param pruner: "median" gives a trial up between its seeds when it falls behind, "none" never does
     :param seed: every random number of the study follows from it
+    :param registered_configurations: name of an algorithm -> environment -> zoo entry that stands in place of the
+        registered one: the first trial, or what is ranked without tuning. The folder of a study brings its own
     """
 
     description: str = ""
@@ -137,6 +142,7 @@ class Study(_Section):
     sampler: Literal["tpe", "gp", "random"] = "tpe"
     pruner: Literal["median", "none"] = "median"
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
+    registered_configurations: dict[str, dict[str, dict[str, Any]]] = {}
 
     @field_validator("algorithms", mode="before")
     @classmethod
@@ -146,6 +152,15 @@ class Study(_Section):
     @field_serializer("algorithms")
     def _write_algorithms(self, algorithms: dict[str, Configuration]) -> list[Any]:
         return written_algorithms(algorithms)
+
+    @field_validator("registered_configurations")
+    @classmethod
+    def _must_be_of_the_study(cls, entries: dict[str, dict[str, Any]], info: ValidationInfo) -> dict[str, Any]:
+        for name, by_environment in entries.items():
+            _check_known(name, info.data.get("algorithms", entries), "algorithms")
+            for env_id in by_environment:
+                _check_known(env_id, info.data.get("environments", by_environment), "environments")
+        return entries
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -169,7 +184,13 @@ class Study(_Section):
         configuration = self.algorithms[algorithm]
         environment = self.environments[env_id]
         fixed = environment.settings | configuration.hyperparameters
-        return TuningSpace.of(configuration.algorithm, env_id, environment.steps, fixed)
+        registered = self.registered_configurations.get(algorithm, {}).get(env_id)
+        return TuningSpace.of(configuration.algorithm, env_id, environment.steps, fixed, registered)
+
+
+def _check_known(name: str, known: Iterable[str], what: str) -> None:
+    if name not in known:
+        raise ValueError(f"{name} is not one of its {what} ({', '.join(known)})")
 
 
 def shipped_studies() -> list[str]:
@@ -201,25 +222,42 @@ class StudyChoices(TypedDict, total=False):
 def load_study(name_or_path: str, **choices: Unpack[StudyChoices]) -> Study:
     """Read and check a study, before any work is done.
 
-    :param name_or_path: name of a shipped study, or path of a YAML file
+    :param name_or_path: name of a shipped study, path of a YAML file, or folder of a study's results, whose registered
+        configurations of then take the place of those of now
     :param choices: what is to be different
     :raises ValueError: one line that says what is wrong, where, and what would be right
     """
-    text = _read(name_or_path)
     try:
-        content = load_unique(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"study {name_or_path}: not valid YAML: {' '.join(str(error).split())}") from error
-    except ValueError as error:
-        raise ValueError(f"study {name_or_path}: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"study {name_or_path}: expected keys and values, got {type(content).__name__}")
-    try:
-        return _checked(_changed(Study.model_validate(content), choices))
+        return _checked(_changed(Study.model_validate(_content(name_or_path)), choices))
     except ValidationError as error:
-        raise ValueError(f"study {name_or_path}: {_one_line(error)}") from error
+        raise ValueError(f"study {name_or_path}: {one_line(error)}") from error
     except ValueError as error:
         raise ValueError(f"study {name_or_path}: {error}") from error
+
+
+def study_name(name_or_path: str) -> str:
+    """What a study is called: of a folder of results, what it was called there.
+
+    :param name_or_path: as in :func:`load_study`
+    :raises ValueError: a folder without a study's results
+    """
+    return kept_study(Path(name_or_path))[0] if _is_folder(name_or_path) else Path(name_or_path).stem
+
+
+def _is_folder(name_or_path: str) -> bool:
+    return name_or_path not in shipped_studies() and Path(name_or_path).is_dir()
+
+
+def _content(name_or_path: str) -> dict[str, Any]:
+    if _is_folder(name_or_path):
+        return kept_study(Path(name_or_path))[1]
+    try:
+        content = load_unique(_read(name_or_path))
+    except yaml.YAMLError as error:
+        raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"expected keys and values, got {type(content).__name__}")
+    return content
 
 
 def _read(name_or_path: str) -> str:
@@ -230,9 +268,9 @@ def _read(name_or_path: str) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         known = ", ".join(shipped_studies())
-        raise ValueError(f"study {name_or_path}: no such file, and no shipped study of that name ({known})") from None
+        raise ValueError(f"no such file or folder, and no shipped study of that name ({known})") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"study {name_or_path}: cannot be read: {error}") from error
+        raise ValueError(f"cannot be read: {error}") from error
 
 
 def _changed(study: Study, choices: StudyChoices) -> Study:
@@ -249,6 +287,12 @@ def _changed(study: Study, choices: StudyChoices) -> Study:
         content["environments"] = {env_id: content["environments"][env_id] for env_id in environments}
     if not choices.get("tune", True):
         content["budget"]["trials"] = 0
+    stays = read_algorithms(content["algorithms"])
+    content["registered_configurations"] = {
+        name: {env_id: entry for env_id, entry in entries.items() if env_id in content["environments"]}
+        for name, entries in study.registered_configurations.items()
+        if name in stays
+    }
     return Study.model_validate(content)
 
 
@@ -283,31 +327,3 @@ def _check_environment(env_id: str, env_kwargs: dict[str, Any]) -> None:
         known = isinstance(error, gymnasium.error.Error | ImportError)
         reason = " ".join(str(error).split()) if known else describe(error)
         raise ValueError(f"environment {env_id} cannot be made: {reason}{hint}") from error
-
-
-def _one_line(error: ValidationError) -> str:
-    return "; ".join(_describe(problem) for problem in error.errors())
-
-
-def _describe(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key {where}"
-    if problem["type"] == "value_error":
-        return f"{where}: {problem['ctx']['error']}"
-    if problem["type"] == "missing":
-        return f"{where} is missing"
-    return f"{where}: {problem['msg']} (got {problem['input']!r}{_number_meant(problem['input'])})"
-
-
-def _number_meant(value: Any) -> str:
-    """Say how to write a number that YAML reads as text or as a fraction: ``1e5`` is a text, ``1.0e+5`` a float."""
-    try:
-        number = float(value) if isinstance(value, str | float) else math.nan
-    except ValueError:
-        return ""
-    if not math.isfinite(number):
-        return ""
-    kind = "text" if isinstance(value, str) else "a fraction"
-    meant = int(number) if number.is_integer() else number
-    return f", which YAML reads as {kind}: write {meant}" if isinstance(value, str) or number.is_integer() else ""
