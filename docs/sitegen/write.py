@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sb3_ppo_variants.tuning.report.plot import plot
 
-from sitegen import effects, engines, facts, messages, metrics, published, study_keys, variant_pages
+from sitegen import arm, effects, engines, facts, messages, metrics, published, study_keys, variant_pages
 
 _PARTS: dict[str, Callable[[], str]] = {
     "metrics.md": metrics.metrics_part,
@@ -34,6 +34,7 @@ def write_all(source: Path) -> None:
         write(source / "variants" / name, text)
     variant_pages.draw_pictures(source / "variants/pictures")
     write(source / "generated/parts/choose.rst", variant_pages.choose_part(results))
+    write(source / "generated/parts/arm.md", arm.arm_part(results))
     write(source / "generated/extra/example_report.html", facts.example_report())
     for study, report in published.reports(results).items():
         write(source / "generated/extra/reports" / f"{study}.html", report.read_text(encoding="utf-8"))

@@ -1,0 +1,28 @@
+"""What the published study of a robot arm says, for the page that uses it."""
+
+from pathlib import Path
+
+from sitegen import published
+from sitegen.effects import table
+
+
+def arm_part(results: Path) -> str:
+    """Return the verdict and the table of the study ``arm``, in Markdown.
+
+    :param results: folder of published rankings
+    """
+    (family,) = (each for each in published.families(published.rankings(results)) if each.study == "arm")
+    ((env_id, steps),) = family.environments.items()
+    rows = [
+        [
+            f"`{line.algorithm}`",
+            line.iqm_text,
+            line.behind_text,
+            "-" if line.minutes is None else f"{line.minutes:.1f}",
+        ]
+        for line in family.lines
+    ]
+    header = [f"IQM over {family.seeds} seeds", "behind the first by", "minutes a run"]
+    said = f"{env_id}, {steps:,} steps, {family.trials} trials of tuning each: {family.sentence}"
+    power = [f"Power: {family.power}.", ""] if family.power else []
+    return "\n".join([said, "", *table("algorithm", header, rows), *power])
