@@ -34,7 +34,7 @@ test-end-to-end: setup ## the built and installed package, whole studies killed,
 	$(PYTEST) -m "end_to_end and not slow"
 
 ON_ARRAYS := engine engine_gradients hooks_on_arrays compiled_engine critic update_loop non_finite prediction rollout \
-	lean_step baseline_rollouts
+	lean_step baseline_rollouts baseline_updates
 test-numpy: setup ## the fast tests of what runs on arrays, with the compiled kernels switched off
 	SB3_PPO_VARIANTS_KERNELS=numpy $(PYTEST) $(ON_ARRAYS:%=tests/test_%.py)
 

@@ -3,8 +3,8 @@
 Same number of trials, training steps of a trial, evaluation episodes (once, at the end) and workers; TPE without
 pruning; one thread per worker. All are timed from the command to its end. rl_zoo3's ``--n-jobs`` are threads of one
 process, so it is timed as one process per worker on a shared storage as well. What differs: each tool samples its own
-search space, and ours also trains one ranked run, which is not counted as a trial. SB3's PPO in our harness stands
-between the two: the search space of ClipPPO without our engine.
+search space, and ours also trains one ranked run, which is not counted as a trial. SB3's PPO in our harness has
+the smaller search space of the two, on the same engine.
 """
 
 import argparse

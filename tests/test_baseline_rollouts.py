@@ -1,4 +1,4 @@
-"""SB3's PPO and sb3-contrib's TRPO with the array engine's rollouts: the same runs, their updates untouched."""
+"""SB3's PPO and sb3-contrib's TRPO on arrays: the same runs; what a rollout leaves alone."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_ppo_variants.engines.baseline_rollouts import with_array_rollouts
+from sb3_ppo_variants.baselines import on_arrays
 from sb3_ppo_variants.testing import make_env
 
 BUFFER = ("observations", "actions", "rewards", "episode_starts", "values", "log_probs", "advantages", "returns")
@@ -40,7 +40,7 @@ def assert_same_run(ours: Any, theirs: Any) -> None:
 )
 def test_a_run_is_that_of_the_class(cls: Any, actions: Any) -> None:
     models = []
-    for kind in (with_array_rollouts(cls), cls):
+    for kind in (on_arrays(cls), cls):
         model = trained(kind, make_env(VECTOR, actions, n_envs=2))
         model.random_state = th.get_rng_state()
         models.append(model)
@@ -51,7 +51,7 @@ def test_a_run_is_that_of_the_class(cls: Any, actions: Any) -> None:
 
 def test_normalised_observations_and_time_limits_are_those_of_the_class() -> None:
     models = []
-    for kind in (with_array_rollouts(TRPO), TRPO):
+    for kind in (on_arrays(TRPO), TRPO):
         env = VecNormalize(make_vec_env("Pendulum-v1", n_envs=2, seed=1), gamma=0.9)
         model = trained(kind, env, 4, gamma=0.9)
         model.random_state = th.get_rng_state()
@@ -61,7 +61,7 @@ def test_normalised_observations_and_time_limits_are_those_of_the_class() -> Non
 
 
 def test_a_rollout_leaves_memory_and_optimizer_alone() -> None:
-    model = with_array_rollouts(PPO)("MlpPolicy", make_env(), n_steps=64, batch_size=32, seed=5, device="cpu")
+    model = on_arrays(TRPO)("MlpPolicy", make_env(), n_steps=64, batch_size=32, seed=5, device="cpu")
     addresses = [parameter.data_ptr() for parameter in model.policy.parameters()]
     model._setup_learn(64)
     model.collect_rollouts(model.env, _no_callback(model), model.rollout_buffer, 64)
@@ -75,7 +75,7 @@ def _no_callback(model: Any) -> Any:
 
 def test_parameters_of_each_rollouts_beginning_count() -> None:
     """TRPO moves its actor by giving parameters new memory."""
-    model = with_array_rollouts(TRPO)("MlpPolicy", make_env(), n_steps=64, batch_size=32, seed=5, device="cpu")
+    model = on_arrays(TRPO)("MlpPolicy", make_env(), n_steps=64, batch_size=32, seed=5, device="cpu")
     model.learn(64)
     for parameter in model.policy.parameters():
         parameter.data = parameter.data * 3 + 0.1
@@ -87,13 +87,13 @@ def test_parameters_of_each_rollouts_beginning_count() -> None:
 
 
 def test_what_kernels_do_not_know_is_left_to_the_class() -> None:
-    model = with_array_rollouts(PPO)("MultiInputPolicy", make_env(DICT), n_steps=64, batch_size=32, seed=5)
+    model = on_arrays(PPO)("MultiInputPolicy", make_env(DICT), n_steps=64, batch_size=32, seed=5)
     assert model.learn(64).engine_in_use == "torch"
     model.predict(DICT.sample())
 
 
 def test_a_saved_model_is_one_of_the_class(tmp_path: Path) -> None:
-    model = trained(with_array_rollouts(PPO), make_env(), 1)
+    model = trained(on_arrays(PPO), make_env(), 1)
     model.save(tmp_path / "model")
     observation = VECTOR.sample()
     loaded = PPO.load(tmp_path / "model", device="cpu")

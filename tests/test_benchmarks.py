@@ -1,6 +1,7 @@
 """The benchmark scripts run and report what they measured; how fast anything is, is not tested."""
 
 import argparse
+import csv
 import importlib
 import json
 import os
@@ -126,6 +127,24 @@ def test_hooks_are_compared_with_slopes_on_both_kernels() -> None:
     for row in rows.values():
         smallest, largest = re.findall(r"[\d.]+", row["ratio"])[1:]
         assert float(smallest) <= float(row["ratio"].split()[0]) <= float(largest)
+
+
+@pytest.mark.slow  # four trainings
+def test_baselines_are_held_against_their_classes_and_what_is_finished_is_kept(tmp_path: Path) -> None:
+    budget = ["--study", "quick", "--steps", "2048", "--configurations", "2", "--out", str(tmp_path / "rows.csv")]
+    process = run("baselines.py", *budget)
+    assert process.returncode == 0, process.stderr
+    rows = list(csv.DictReader((tmp_path / "rows.csv").read_text("utf-8").splitlines()))
+    assert [(row["algorithm"], row["configuration"]) for row in rows] == [
+        (algorithm, name) for algorithm in ("ppo", "trpo") for name in ("registered", "1")
+    ]
+    for row in rows:
+        assert row["engine"] != "torch"
+        assert float(row["difference"]) < 1e-3
+        assert row["parted"] or row["score_class"] == row["score_arrays"]
+    again = run("baselines.py", *budget)
+    assert table(again.stdout) == table((tmp_path / "rows.md").read_text("utf-8"))
+    assert list(csv.DictReader((tmp_path / "rows.csv").read_text("utf-8").splitlines())) == rows
 
 
 @pytest.mark.slow  # the commands that it times have tests of their own

@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 
 from sb3_ppo_variants import ClipPPO
-from sb3_ppo_variants.engines.baseline_rollouts import with_array_rollouts
+from sb3_ppo_variants.baselines import on_arrays
 from sb3_ppo_variants.testing import BOX, DISCRETE, VECTOR, make_env
 
 FAST = ARRAY_ENGINES[-1]
@@ -336,7 +336,7 @@ def _through_cloudpickle(model: Any) -> Any:
 
 
 # SB3's own policy cannot be copied once it was trained
-MODELS = {"variant": lambda: make().learn(32), "baseline": lambda: make(with_array_rollouts(PPO))}
+MODELS = {"variant": lambda: make().learn(32), "baseline": lambda: make(on_arrays(PPO))}
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_a_copy_of_a_model_trains_on_its_own_as_the_model_would(name: str, copie
 
 
 def test_a_baselines_policy_that_changed_is_left_to_its_class() -> None:
-    ours = changed(_bounded_mean, cls=with_array_rollouts(PPO))
+    ours = changed(_bounded_mean, cls=on_arrays(PPO))
     assert ours.engine_in_use == "torch"
     assert_same(ours, changed(_bounded_mean, cls=PPO))
 
@@ -378,5 +378,5 @@ def test_a_callback_that_writes_parameters_acts_on_a_baselines_next_step() -> No
             for parameter in model.policy.parameters():
                 parameter.mul_(0.3)
 
-    ours = changed(shrink, Once, cls=with_array_rollouts(PPO))
+    ours = changed(shrink, Once, cls=on_arrays(PPO))
     assert_same(ours, changed(shrink, Once, cls=PPO))

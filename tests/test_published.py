@@ -84,7 +84,8 @@ def test_it_is_the_study_that_was_registered(folder: Path) -> None:
 def test_it_is_repeated_from_its_folder(folder: Path) -> None:
     then = read_ranking(folder)["protocol"]
     now = protocol_of(then["study"], load_study(str(folder)))
-    for key in now.keys() - {"versions", "extensions", "begun_as"}:
+    # How the baselines are trained follows from the package: a row is made again at the commit that stands with it
+    for key in now.keys() - {"versions", "baselines", "extensions", "begun_as"}:
         assert now[key] == then[key], key
 
 

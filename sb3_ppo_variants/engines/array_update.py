@@ -1,6 +1,5 @@
 """One update on arrays: minibatches, the loss's gradient by the chain rule, the measurement at its end."""
 
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from types import TracebackType
@@ -11,6 +10,7 @@ import torch as th
 from typing_extensions import Self
 
 from sb3_ppo_variants.engines.array_statistics import ArrayStatistics, EpochRecord
+from sb3_ppo_variants.engines.critic_pass import SUSPICIOUS, CriticLoss, critic_pass, gradient_scale_of
 from sb3_ppo_variants.engines.engine import CriticSettings, Trainable, Update
 from sb3_ppo_variants.engines.hook_slopes import HookSlopes
 from sb3_ppo_variants.engines.kernels.kernels import ActorSlopes, Kernels
@@ -26,7 +26,6 @@ from sb3_ppo_variants.update_parts.snapshot import PolicySnapshot
 from sb3_ppo_variants.update_parts.statistics import RolloutMeasurement
 
 _GATHERED = 1024  # samples that are gathered for minibatches at a time
-_SUSPICIOUS = 1e36  # squared norm of a gradient from which a loss may have overflowed in float32
 _PIECE = 256  # samples per forward pass over the whole rollout: bounds memory
 
 
@@ -132,9 +131,8 @@ class ArrayUpdate(Update):
         scale = 1.0 / len(batch.ratio)
         value_slope = None
         if self._with_critic:
-            value_slope = self._slopes.value(
-                record.values[self._rows], samples.old_values, samples.returns, self._clip_range_vf
-            ) * (model._current("vf_coef") * scale)
+            value_slope = self._value_slope(record.values[self._rows], samples.old_values, samples.returns)
+            value_slope = value_slope * (model._current("vf_coef") * scale)
         slopes, actor_runs = None, self.stats.actor_runs
         if actor_runs:
             ent_coef = model._current("ent_coef")
@@ -146,42 +144,21 @@ class ArrayUpdate(Update):
                 kl=None if by_kl is None else by_kl * -scale,
             )
         squared_norm = self._kernels.backward(value_slope, slopes)
-        if not squared_norm < _SUSPICIOUS:
+        if not squared_norm < SUSPICIOUS:
             self._raise_if_non_finite()
         settings = model.policy.optimizer.param_groups[0]
-        gradient_scale = _gradient_scale(squared_norm, model.max_grad_norm)
+        gradient_scale = gradient_scale_of(squared_norm, model.max_grad_norm)
         self._kernels.step(settings, gradient_scale, actor=actor_runs, critic=self._with_critic)
 
     def train_critic(self, settings: CriticSettings) -> float:  # noqa: D102 -- see Update
-        size, batch_size = len(self._observations), settings.batch_size
-        order = np.random.permutation(size)
-        values = np.empty(size, self._kernels.dtype)
-        samples = samples_of(self._model.rollout_buffer, self._rollout.old, self._kernels.dtype)
-        old_values, returns = samples.old_values[order], samples.returns[order]
-        for start in range(0, size, batch_size):
-            rows = slice(start, min(start + batch_size, size))
-            observations = rows_of_numbers(self._observations[order[rows]], self._kernels.dtype)
-            values[rows] = self._kernels.evaluate_critic(observations)
-            slope = self._slopes.value(values[rows], old_values[rows], returns[rows], self._clip_range_vf)
-            squared_norm = self._kernels.backward(slope / len(slope), None)
-            if not squared_norm < _SUSPICIOUS:
-                loss = self._value_loss(values[rows], old_values[rows], returns[rows])
-                gradients = self._kernels.critic_group.gradients
-                self._raise_if_bad(("value", values[rows]), ("loss", loss), ("gradient", gradients))
-            gradient_scale = _gradient_scale(squared_norm, settings.max_grad_norm)
-            self._kernels.step(settings.optimizer.param_groups[0], gradient_scale, actor=False)
-        return self._critic_loss(values, old_values, returns, batch_size)
+        loss = CriticLoss(self._value_slope, self._value_loss)
+        where = in_the_update(self._model.num_timesteps, self.stats)
+        return critic_pass(self._kernels, self._model.rollout_buffer, settings, loss, where)
 
-    def _critic_loss(self, values: FloatArray, old_values: FloatArray, returns: FloatArray, batch_size: int) -> float:
-        """Return the critic's loss, mean over the minibatches of a pass."""
-        full = len(values) // batch_size * batch_size
-        total = 0.0
-        for rows, minibatches in ((slice(0, full), full // batch_size), (slice(full, len(values)), 1)):
-            if rows.start < rows.stop:
-                total += minibatches * float(self._value_loss(values[rows], old_values[rows], returns[rows]))
-        return total / math.ceil(len(values) / batch_size)
+    def _value_slope(self, values: FloatArray, old_values: FloatArray, returns: FloatArray) -> FloatArray:
+        return self._slopes.value(values, old_values, returns, self._clip_range_vf)
 
-    def _value_loss(self, values: FloatArray, old_values: FloatArray, returns: FloatArray) -> FloatArray:
+    def _value_loss(self, values: FloatArray, old_values: FloatArray, returns: FloatArray) -> float:
         """Return the critic's loss on some samples, by the torch hook."""
         batch = CriticBatch(
             returns=th.from_numpy(returns),
@@ -189,7 +166,7 @@ class ArrayUpdate(Update):
             values=th.from_numpy(values),
             clip_range_vf=self._clip_range_vf,
         )
-        return self._model._value_loss(batch).detach().numpy()
+        return float(self._model._value_loss(batch).detach())
 
     def values(self) -> FloatArray:  # noqa: D102
         pieces = (rows_of_numbers(self._observations[rows], self._kernels.dtype) for rows in self._pieces())
@@ -292,11 +269,6 @@ class ArrayUpdate(Update):
         name = first_bad(suspects)
         if name is not None:
             raise NonFiniteUpdateError(name, in_the_update(self._model.num_timesteps, self.stats))
-
-
-def _gradient_scale(squared_norm: float, max_norm: float) -> float:
-    """Return the factor that brings a gradient within a bound on its norm."""
-    return min(1.0, max_norm / (math.sqrt(squared_norm) + 1e-6))
 
 
 def _standardised(rows: FloatArray) -> FloatArray:

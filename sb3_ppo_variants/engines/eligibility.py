@@ -6,6 +6,7 @@ from typing import Any
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
@@ -50,9 +51,25 @@ def why_no_array_policy(policy: ActorCriticPolicy) -> str | None:
     return next(_policy_reasons(policy), None)
 
 
+def why_no_array_parts(model: OnPolicyAlgorithm) -> str | None:
+    """Return why kernels cannot compute or train a model's policy, whatever its algorithm does, or None if some can.
+
+    :param model: a model of any algorithm that has been set up
+    """
+    return next(_part_reasons(model), None)
+
+
 def _reasons(model: Trainable) -> Iterator[str]:
     yield from _algorithm_reasons(type(model))
     yield from _replaced("the model", model, (*_LOOP_HOOKS, *_TORCH_ONLY, "_minibatch", "_mean_noise"))
+    yield from _part_reasons(model)
+    hooks = why_no_slopes(model)
+    if hooks is not None:
+        yield hooks
+
+
+def _part_reasons(model: Trainable | OnPolicyAlgorithm) -> Iterator[str]:
+    """Look at device, rollout buffer, policy and optimizer."""
     if model.device.type != "cpu":
         yield f"the device is {model.device}, not the CPU"
     if type(model.rollout_buffer) is not RolloutBuffer:
@@ -62,9 +79,6 @@ def _reasons(model: Trainable) -> Iterator[str]:
     yield from _policy_reasons(model.policy)
     if isinstance(model.policy, ActorCriticPolicy):
         yield from _optimizer_reasons(model.policy)
-    hooks = why_no_slopes(model)
-    if hooks is not None:
-        yield hooks
 
 
 def _algorithm_reasons(cls: type) -> Iterator[str]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sb3_ppo_variants.tuning.runs import cell as cell_module
 from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, Evaluation, canonical_json, package_versions, run_cell
-from tuning_helpers import make_cell
+from tuning_helpers import make_cell, make_result
 
 json_values = st.recursive(
     st.none()
@@ -57,8 +57,16 @@ def odd_cell(**env_kwargs: object) -> Cell:
     return make_cell(environment="Odd-v0", entry={**make_cell().entry, "env_kwargs": env_kwargs})
 
 
-def test_key_of_a_cell_is_the_same_for_ever() -> None:
-    assert make_cell().key == "6e85125caed6e727063d3fc146fd3c691910dcf8f62df46089aa59037a1099a2"
+@pytest.mark.parametrize(
+    ("algorithm", "key"),
+    [
+        ("clip_ppo", "9c4a9c09fef91a7a131f6ed3695e122fe6fd54ce49ce659f936a09bb2e4aa31a"),
+        ("ppo", "1dd5cef32b5cd8073665c4ac7603703ffa9df7b7d9c4d60c36f9a5a87472a120"),
+        ("trpo", "6881fbeb3ef82e7db3c4ec9810693c3dd92c309a40b4eec18ea8d93a60458dfb"),
+    ],
+)
+def test_key_of_a_cell_is_the_same_for_ever(algorithm: str, key: str) -> None:
+    assert make_cell(algorithm=algorithm).key == key
 
 
 def test_key_does_not_depend_on_the_order_in_which_an_entry_is_written() -> None:
@@ -127,7 +135,7 @@ def test_a_run_is_a_pure_function_of_its_cell() -> None:
         pytest.param("trpo", "InvertedPendulum-v5", marks=pytest.mark.slow),
     ],
 )
-def test_scores_of_a_baseline_are_those_of_its_own_rollouts(
+def test_scores_of_a_baseline_are_those_of_its_class(
     algorithm: str, environment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell = make_cell(
@@ -137,13 +145,25 @@ def test_scores_of_a_baseline_are_those_of_its_own_rollouts(
         evaluation=Evaluation(seed=4096, episodes=3, checkpoints=2),
     )
     ours = run_cell(cell)
-    monkeypatch.setattr(cell_module, "with_array_rollouts", lambda cls: cls)
+    monkeypatch.setattr(cell_module, "on_arrays", lambda cls: cls)
     theirs = run_cell(cell)
     assert (ours.status, theirs.status) == ("ok", "ok"), ours.reason
-    assert ours.rollouts in {"numpy", "compiled"}
-    assert theirs.rollouts == "torch"
+    assert ours.rollouts == ours.updates in {"numpy", "compiled"}
+    assert theirs.rollouts == theirs.updates == "torch"
     assert ours.returns == pytest.approx(theirs.returns, rel=1e-3)
     assert [point.score for point in ours.curve] == pytest.approx([point.score for point in theirs.curve], rel=1e-3)
+
+
+def test_a_result_of_before_updates_were_noted_is_read() -> None:
+    older = make_result().model_dump(exclude={"updates"}) | {"rollouts": "compiled"}
+    result = CellResult.model_validate(older)
+    assert (result.rollouts, result.updates) == ("compiled", "")
+
+
+def test_a_baseline_on_arrays_takes_no_option_of_the_variants() -> None:
+    result = run_cell(make_cell(entry=make_cell().entry | {"critic_epochs": 3}))
+    assert result.status == "failed"
+    assert "Unknown key 'critic_epochs' in the ppo entry" in result.reason
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "trpo", "trust_region_ppo"])

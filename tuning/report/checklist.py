@@ -123,7 +123,8 @@ def _fixed(protocol: Mapping[str, Any]) -> list[Answer]:
 def _baselines(protocol: Mapping[str, Any]) -> Answer:
     missing = [name for name in ("trpo", "ppo") if name not in protocol["algorithms"]]
     claim = "The baselines TRPO and PPO were treated like everybody else"
-    return Answer(not missing, claim, f"Not in this study: {', '.join(missing)}" if missing else "Both are ranked")
+    evidence = f"Not in this study: {', '.join(missing)}" if missing else "Both are ranked"
+    return Answer(not missing, claim, f"{evidence}. Trained: {protocol['baselines']}")
 
 
 def _enough_seeds(protocol: Mapping[str, Any]) -> Answer:

@@ -30,7 +30,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
-from sb3_ppo_variants.engines.baseline_rollouts import with_array_rollouts
+from sb3_ppo_variants.baselines import on_arrays
 from sb3_ppo_variants.entries.entry import Entry
 from sb3_ppo_variants.evaluation import evaluate_policy
 from sb3_ppo_variants.registry import get_algorithm
@@ -40,6 +40,8 @@ from .faults import describe, is_ours
 
 CELL_SCHEMA = 3
 """Raised whenever the same cell would give another result: old files are then not taken for new ones."""
+
+_SCHEMAS = {"ppo": 4, "trpo": 4}  # until 3, the baselines' updates were made by their classes, with other bits
 
 _PACKAGES = ("sb3-ppo-variants", "stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy", "optuna", "scipy")
 
@@ -100,7 +102,7 @@ class Cell(_Record):
     @property
     def key(self) -> str:
         """SHA-256 of the canonical JSON, in hexadecimal."""
-        content = {"cell_schema": CELL_SCHEMA, **self.model_dump()}
+        content = {"cell_schema": _SCHEMAS.get(self.algorithm, CELL_SCHEMA), **self.model_dump()}
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
@@ -124,6 +126,7 @@ class CellResult(_Record):
     :param steps: training steps taken, at most the cell's
     :param seconds: wall-clock time of training, evaluation not counted
     :param rollouts: what collected them: "compiled", "numpy" or "torch"; empty when it failed
+    :param updates: what made them, of TRPO the critic's; empty when it failed, and in results older than this field
     :param versions: package name -> version in the process that ran it
     """
 
@@ -136,6 +139,7 @@ class CellResult(_Record):
     steps: int = 0
     seconds: FiniteFloat = 0.0
     rollouts: str = ""
+    updates: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
 
 
@@ -234,6 +238,7 @@ def _train_and_evaluate(cell: Cell, checkpoints: Path) -> CellResult:
     finally:
         training_env.close()
         evaluation_env.close()
+    engine = getattr(model, "engine_in_use", "torch")
     return CellResult(
         status="ok",
         score=fmean(curve.returns),
@@ -241,7 +246,8 @@ def _train_and_evaluate(cell: Cell, checkpoints: Path) -> CellResult:
         curve=tuple(curve.points),
         steps=steps,
         seconds=curve.points[-1].seconds,
-        rollouts=getattr(model, "engine_in_use", "torch"),
+        rollouts=engine,
+        updates=engine,
         versions=package_versions(),
     )
 
@@ -260,12 +266,12 @@ def _resumed(algorithm: Any, env: VecEnv, checkpoints: Path) -> OnPolicyAlgorith
 
 
 def trained_class(algorithm_id: str) -> Any:
-    """The class that a run trains: a baseline keeps its own update, and takes the array engine's rollouts.
+    """The class that a run trains: a baseline's own, on arrays where the engine knows every part of the model.
 
     :param algorithm_id: registered algorithm id
     """
     registered = get_algorithm(algorithm_id)
-    return with_array_rollouts(registered.cls) if registered.is_baseline else registered.cls
+    return on_arrays(registered.cls) if registered.is_baseline else registered.cls
 
 
 def whole_rollouts(steps: int, model: OnPolicyAlgorithm) -> int:

@@ -4,6 +4,8 @@ from pathlib import Path
 from traceback import walk_tb
 from types import FrameType
 
+from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
+
 _PACKAGE = "sb3_ppo_variants"
 
 # What Python raises where a programmer was wrong. What this package objects to is a ValueError or an error of its own,
@@ -27,7 +29,8 @@ def is_ours(error: BaseException) -> bool:
     :param error: as it was caught
     """
     frame = _raised_in(error)
-    if frame is None or not isinstance(error, _PROGRAMMING_ERRORS):
+    # A policy that diverged is the algorithm's outcome, though the error is one of arithmetic
+    if frame is None or isinstance(error, NonFiniteUpdateError) or not isinstance(error, _PROGRAMMING_ERRORS):
         return False
     return str(frame[0].f_globals.get("__name__")).partition(".")[0] == _PACKAGE
 

@@ -25,9 +25,9 @@ TYPICAL = {"log2_rollout_size": 10, "log2_batch_size": 7, "n_epochs": 8, "log2_n
 class Speed:
     """Steps per second of CPU time on one core, with a configuration as tuning draws them (:data:`TYPICAL`).
 
-    :param variant: training of a variant (clip_ppo), on the engine that a run picks
-    :param ppo: training of SB3's PPO
-    :param trpo: training of sb3-contrib's TRPO
+    :param variant: training of a variant (clip_ppo), on the engine that a run picks; PPO is trained in the same way
+    :param ppo: training of SB3's PPO by its own class
+    :param trpo: training of TRPO, on the engine that a run picks
     :param evaluation: evaluation, ten environments side by side
     """
 
@@ -44,24 +44,25 @@ class Speed:
         algorithm = get_algorithm(algorithm_id)
         if algorithm_id == "trpo":
             return self.trpo
-        return self.variant if algorithm.has_engines and algorithm.variant_id is None else self.ppo
+        is_form = algorithm.variant_id is not None
+        return self.variant if algorithm_id == "ppo" or (algorithm.has_engines and not is_form) else self.ppo
 
 
 # Measured with this module on a slow and busy virtual machine: sb3-ppo-variants 0.1, torch 2.13.0, numpy 2.4.6, one
 # thread. The entries of Pendulum-v1 and MountainCarContinuous-v0 have gSDE, which runs in PyTorch.
 SPEEDS: dict[str, Speed] = {
-    "CartPole-v1": Speed(variant=10_200, ppo=2180, trpo=1370, evaluation=13_400),
-    "Acrobot-v1": Speed(variant=7290, ppo=1460, trpo=1520, evaluation=8090),
-    "Pendulum-v1": Speed(variant=1230, ppo=1560, trpo=936, evaluation=7920),
-    "MountainCarContinuous-v0": Speed(variant=783, ppo=649, trpo=975, evaluation=10_800),
-    "LunarLander-v3": Speed(variant=3150, ppo=1190, trpo=940, evaluation=2870),
-    "LunarLanderContinuous-v3": Speed(variant=2030, ppo=1090, trpo=766, evaluation=1650),
-    "Hopper-v5": Speed(variant=1750, ppo=1210, trpo=832, evaluation=1980),
-    "HalfCheetah-v5": Speed(variant=1900, ppo=975, trpo=960, evaluation=3770),
-    "Walker2d-v5": Speed(variant=1290, ppo=765, trpo=706, evaluation=1710),
-    "Swimmer-v5": Speed(variant=3120, ppo=1270, trpo=935, evaluation=3450),
-    "Reacher-v5": Speed(variant=2220, ppo=1050, trpo=846, evaluation=7010),
-    "InvertedDoublePendulum-v5": Speed(variant=2030, ppo=1060, trpo=949, evaluation=4210),
+    "CartPole-v1": Speed(variant=10_200, ppo=2180, trpo=1770, evaluation=13_400),
+    "Acrobot-v1": Speed(variant=7290, ppo=1460, trpo=1780, evaluation=8090),
+    "Pendulum-v1": Speed(variant=1230, ppo=1560, trpo=909, evaluation=7920),
+    "MountainCarContinuous-v0": Speed(variant=783, ppo=649, trpo=838, evaluation=10_800),
+    "LunarLander-v3": Speed(variant=3150, ppo=1190, trpo=1460, evaluation=2870),
+    "LunarLanderContinuous-v3": Speed(variant=2030, ppo=1090, trpo=1050, evaluation=1650),
+    "Hopper-v5": Speed(variant=1750, ppo=1210, trpo=1040, evaluation=1980),
+    "HalfCheetah-v5": Speed(variant=1900, ppo=975, trpo=1630, evaluation=3770),
+    "Walker2d-v5": Speed(variant=1290, ppo=765, trpo=1130, evaluation=1710),
+    "Swimmer-v5": Speed(variant=3120, ppo=1270, trpo=1560, evaluation=3450),
+    "Reacher-v5": Speed(variant=2220, ppo=1050, trpo=1580, evaluation=7010),
+    "InvertedDoublePendulum-v5": Speed(variant=2030, ppo=1060, trpo=1580, evaluation=4210),
 }
 
 
@@ -73,15 +74,15 @@ def measure(env_id: str, steps: int = 8192) -> Speed:
     """
     torch.set_num_threads(1)
     return Speed(
-        variant=_training(env_id, "clip_ppo", steps),
-        ppo=_training(env_id, "ppo", steps),
-        trpo=_training(env_id, "trpo", steps),
+        variant=_training(env_id, "clip_ppo", steps, trained_class("clip_ppo")),
+        ppo=_training(env_id, "ppo", steps, get_algorithm("ppo").cls),
+        trpo=_training(env_id, "trpo", steps, trained_class("trpo")),
         evaluation=_evaluation(env_id, steps),
     )
 
 
-def _training(env_id: str, algorithm: str, steps: int) -> float:
-    entry = _typical_entry(algorithm, env_id)
+def _training(env_id: str, algorithm: str, steps: int, cls: Any) -> float:
+    entry = _typical_entry(algorithm, env_id, cls)
     env = entry.make_env(seed=0)
     model = entry.make_model(env, seed=0, device="cpu", verbose=0)
     model.learn(model.n_steps * model.n_envs)  # imports and first calls are not counted
@@ -92,14 +93,14 @@ def _training(env_id: str, algorithm: str, steps: int) -> float:
     return model.num_timesteps / seconds
 
 
-def _typical_entry(algorithm: str, env_id: str) -> Entry:
+def _typical_entry(algorithm: str, env_id: str, cls: Any) -> Entry:
     space = TuningSpace.of(algorithm, env_id, steps=10**6)
     typical = {name: TYPICAL[name] for name in TYPICAL if name in space.parameters}
-    return Entry(trained_class(algorithm), env_id, space.entry({**space.default_params, **typical}), name=algorithm)
+    return Entry(cls, env_id, space.entry({**space.default_params, **typical}), name=algorithm)
 
 
 def _evaluation(env_id: str, steps: int) -> float:
-    entry = _typical_entry("ppo", env_id)
+    entry = _typical_entry("ppo", env_id, trained_class("ppo"))
     training_env = entry.make_env(seed=0)
     model = entry.make_model(training_env, seed=0, device="cpu", verbose=0)
     env = entry.make_env(seed=0, n_envs=10, training=False)

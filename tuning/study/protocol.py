@@ -19,6 +19,12 @@ from .scales import FLOOR, TABLE_VERSION
 from .seeds import SeedSets, seed_sets
 from .study_file import Study
 
+BASELINES = (
+    "algorithms of SB3 and sb3-contrib; where the variants' engine knows every part of a model, rollouts, PPO's update "
+    "and the passes of TRPO's critic run on it, equal up to float rounding"
+)
+"""How they are trained."""
+
 
 def study_seeds(study: Study) -> SeedSets:
     """The run seeds of a study."""
@@ -44,7 +50,7 @@ def protocol_of(name: str, study: Study) -> dict[str, Any]:
         "chosen_by": "mean over the validation seeds",
         "actions_in_evaluation": "deterministic",
         "failed_runs": FAILED_RUNS,
-        "baselines": "updates of SB3 and sb3-contrib; rollouts of the variants' engine where it knows the policy",
+        "baselines": BASELINES,
         "normalisation": {
             "version": TABLE_VERSION,
             "floor": FLOOR,
