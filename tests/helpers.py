@@ -1,11 +1,12 @@
 """What several tests share: settings, runs that keep every logged value, bit-for-bit comparison."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import PPO
@@ -24,6 +25,32 @@ from sb3_ppo_variants.testing import BOX, DICT, DISCRETE, IMAGE, MULTI_BINARY, M
 
 ARRAY_ENGINES = ("numpy",) if extension.why_not() else ("numpy", "compiled")
 """Names of the engines that run on arrays here, the fastest last."""
+
+
+def mostly_slow(
+    cases: Iterable[Any], always: Collection[Any] | Callable[[Any], bool], ids: Callable[[Any], str] | None = None
+) -> list[Any]:
+    """Return cases for ``parametrize``: a few run always, the others, which repeat what these show, as slow tests.
+
+    :param cases: values, or tuples of the values of several parameters
+    :param always: those of them that run always, or what tells whether one does
+    :param ids: name of a case; pytest's own by default
+    :raises ValueError: one of ``always`` is no case
+    """
+    cases = list(cases)
+    runs_always = always if callable(always) else always.__contains__
+    if not callable(always) and (unknown := [case for case in always if case not in cases]):
+        raise ValueError(f"{unknown} are no cases")
+    if not any(map(runs_always, cases)):
+        raise ValueError("none of the cases runs always")
+    return [
+        pytest.param(
+            *(case if isinstance(case, tuple) else (case,)),
+            marks=[] if runs_always(case) else [pytest.mark.slow],
+            id=ids(case) if ids else None,
+        )
+        for case in cases
+    ]
 
 
 class DenseExtractor(BaseFeaturesExtractor):
@@ -52,7 +79,7 @@ class Setting:
     env: Callable[[], VecEnv]
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     policy: str = "MlpPolicy"
-    rollouts: int = 3
+    rollouts: int = 2
 
 
 def _spaces(observations: spaces.Space[Any], actions: spaces.Space[Any], n_envs: int = 1) -> Callable[[], VecEnv]:
@@ -69,9 +96,9 @@ SETTINGS: dict[str, Setting] = {
     "discrete": Setting(lambda: make_vec_env("CartPole-v1", seed=0), {"learning_rate": 1e-3}),
     "box": Setting(lambda: make_vec_env("Pendulum-v1", seed=0), {"gamma": 0.9, "gae_lambda": 0.8}),
     "entropy and value weights": Setting(_spaces(VECTOR, DISCRETE), {"ent_coef": 0.013, "vf_coef": 0.37}),
-    "image, shared extractor": Setting(_spaces(IMAGE, DISCRETE), {"n_epochs": 2}, "CnnPolicy", 2),
+    "image, shared extractor": Setting(_spaces(IMAGE, DISCRETE), {"n_epochs": 2}, "CnnPolicy"),
     "image, separate extractors": Setting(
-        _spaces(IMAGE, BOX), {"n_epochs": 2, "policy_kwargs": {"share_features_extractor": False}}, "CnnPolicy", 2
+        _spaces(IMAGE, BOX), {"n_epochs": 2, "policy_kwargs": {"share_features_extractor": False}}, "CnnPolicy"
     ),
     "dense extractor, shared": Setting(
         _spaces(VECTOR, BOX, 2), {"policy_kwargs": {"features_extractor_class": DenseExtractor}, "ent_coef": 0.01}

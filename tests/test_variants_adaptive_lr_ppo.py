@@ -1,5 +1,6 @@
 """AdaptiveLRPPO: the neutral setting, when and on what the rate moves, and who may not overwrite it."""
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch as th
-from helpers import SETTINGS, Setting, assert_same_run, ppo, train
+from helpers import SETTINGS, Setting, assert_same_run, mostly_slow, ppo, train
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
 from sb3_ppo_variants import AdaptiveLRPPO
@@ -51,14 +52,10 @@ def scripted(**arguments: Any) -> Scripted:
     return Scripted("MlpPolicy", make_env(VECTOR, BOX), **(defaults | arguments))
 
 
-# Every mode on one setting, and the others on one mode; the rest with the slow tests
+# Every mode, each on a setting of its own; the rest with the slow tests
 @pytest.mark.parametrize(
     ("name", "adapt_every"),
-    [
-        pytest.param(name, mode, marks=[] if name == SAMPLE[0] or mode == MODES[0] else [pytest.mark.slow])
-        for name in SAMPLE
-        for mode in MODES
-    ],
+    mostly_slow(itertools.product(SAMPLE, MODES), list(zip(["discrete", "box", SAMPLE[-1]], MODES, strict=True))),
 )
 def test_a_factor_of_one_is_ppo(name: str, adapt_every: str) -> None:
     ours = train(AdaptiveLRPPO, SETTINGS[name], lr_factor=1.0, adapt_every=adapt_every)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from helpers import SETTINGS, assert_same_run, ppo, train
+from helpers import SETTINGS, assert_same_run, mostly_slow, ppo, train
 from torch.distributions import Normal
 
 from sb3_ppo_variants import RPO
@@ -16,7 +16,7 @@ from sb3_ppo_variants.update_parts.minibatch import MiniBatch
 CONTINUOUS = ["box", "dense extractor, shared", "state-dependent noise, value clip", "VecNormalize"]
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
+@pytest.mark.parametrize("name", mostly_slow(CONTINUOUS, ["box", "state-dependent noise, value clip"]))
 def test_without_noise_it_is_ppo_and_draws_nothing(name: str) -> None:
     assert_same_run(train(RPO, SETTINGS[name], rpo_alpha=0), ppo(name))
 

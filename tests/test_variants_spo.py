@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch as th
-from helpers import SETTINGS, train
+from helpers import SETTINGS, mostly_slow, train
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_ppo_variants import SPO
 from sb3_ppo_variants.testing import BOX, VECTOR, make_env
 
 
-@pytest.mark.parametrize("name", ["discrete", "box", "multi-binary, raw advantages"])
+@pytest.mark.parametrize("name", mostly_slow(["discrete", "box", "multi-binary, raw advantages"], ["box"]))
 def test_a_smaller_clip_range_holds_the_policy_closer(name: str) -> None:
     setting = replace(SETTINGS[name], rollouts=1)
     kls = [

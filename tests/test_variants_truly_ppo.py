@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from helpers import SETTINGS, assert_same_run, ppo, train
+from helpers import SETTINGS, assert_same_run, mostly_slow, ppo, train
 
 from sb3_ppo_variants import KLPenaltyPPO, TrulyPPO
 from sb3_ppo_variants.testing import BOX, VECTOR, make_env
@@ -82,14 +82,19 @@ def test_own_values_replace_the_defaults() -> None:
     np.testing.assert_allclose(slopes(model(trigger="ratio", rollback_coef=1.0))[0] / RATIO, [1, -1, 1, -1, -1, 1])
 
 
-@pytest.mark.parametrize("arguments", [{"rollback_coef": 0}, {}])
-@pytest.mark.parametrize("name", SAMPLE)
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    mostly_slow(
+        [(arguments, name) for arguments in ({"rollback_coef": 0}, {}) for name in SAMPLE],
+        [({"rollback_coef": 0}, "discrete"), ({}, "box")],
+    ),
+)
 def test_a_trigger_out_of_reach_leaves_the_unclipped_objective(name: str, arguments: dict[str, float]) -> None:
     ours = train(TrulyPPO, SETTINGS[name], kl_delta=1e9, clip_range=1e9, **arguments)
     assert_same_run(ours, ppo(name, clip_range=1e9))
 
 
-@pytest.mark.parametrize("name", SAMPLE)
+@pytest.mark.parametrize("name", mostly_slow(SAMPLE, ["discrete", "box"]))
 def test_a_ratio_rollback_of_zero_is_ppo(name: str) -> None:
     ours = train(TrulyPPO, SETTINGS[name], trigger="ratio", rollback_coef=0)
     theirs = ppo(name)
@@ -97,9 +102,7 @@ def test_a_ratio_rollback_of_zero_is_ppo(name: str) -> None:
         th.testing.assert_close(parameter, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name", ["discrete", pytest.param("state-dependent noise, value clip", marks=pytest.mark.slow), "box"]
-)
+@pytest.mark.parametrize("name", mostly_slow(["discrete", "state-dependent noise, value clip", "box"], ["box"]))
 def test_the_rollback_holds_the_policy_closer_than_the_flat_objective(name: str) -> None:
     hot, setting = (
         {"learning_rate": 3e-3, "n_steps": 64, "batch_size": 32, "n_epochs": 30},
