@@ -1,26 +1,16 @@
-"""Studies for all tests that read one, and a database that does not wait for the disk."""
+"""Studies for all tests that read one."""
 
 import shutil
-import sqlite3
-import subprocess
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import storages  # noqa: F401 -- quick databases
 from finished_study import finished
 from once import made_once
-from processes import command
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 from tuning_helpers import SMALL_STUDY
+from typer.testing import CliRunner
 
-
-@event.listens_for(Engine, "connect")
-def _do_not_wait_for_the_disk(connection: object, record: object) -> None:
-    """A killed process loses nothing by it, only a power cut would; waiting was most of what a study's tests did."""
-    if isinstance(connection, sqlite3.Connection):
-        with suppress(sqlite3.DatabaseError):  # of a damaged file: its first query says so
-            connection.execute("PRAGMA synchronous = OFF")
+from sb3_ppo_variants.cli import app
 
 
 @pytest.fixture(scope="session")
@@ -50,9 +40,8 @@ def ranked_once(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """Folder and output of ``study``, ranked by the command with one worker and nothing in its way."""
 
     def rank(folder: Path) -> None:
-        out = folder / "out"
-        done = subprocess.run(command(study, out, "--workers", "1"), capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        done = CliRunner().invoke(app, ["rank", str(study), "--out", str(folder / "out"), "--workers", "1"])
+        assert done.exit_code == 0, done.output
         (folder / "stdout").write_text(done.stdout, "utf-8")
 
     folder = made_once(tmp_path_factory, "ranked_once", rank)

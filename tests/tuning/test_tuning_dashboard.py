@@ -108,7 +108,7 @@ def trial_counts(url: str) -> list[int]:
 def test_a_study_goes_on_while_it_is_watched(tmp_path: Path) -> None:
     """Two readers ask again and again while trials are written; the writer must not notice, the readers must."""
     small: dict[str, Any] = {"algorithms": ("ppo",), "environments": {"CartPole-v1": 20_000}}
-    alone = finished(tmp_path / "alone", trials=6, **small)
+    alone = finished(tmp_path / "alone", trials=3, **small)
     finished(tmp_path / "watched", name="begun", **small)
     (tmp_path / "watched" / "protocol.json").unlink()  # as if the other study had not been there
     over = threading.Event()
@@ -122,13 +122,13 @@ def test_a_study_goes_on_while_it_is_watched(tmp_path: Path) -> None:
         readers = [threading.Thread(target=watch, args=(url,)) for _ in range(2)]
         for reader in readers:
             reader.start()
-        watched = finished(tmp_path / "watched", trials=6, **small)
+        watched = finished(tmp_path / "watched", trials=3, **small)
         over.set()
         for reader in readers:
             reader.join()
         assert len(answers) > 2
         # The dashboard remembers an answer for two seconds
-        wait_until(lambda: 6 in trial_counts(url), "the trials appear")
+        wait_until(lambda: 3 in trial_counts(url), "the trials appear")
     assert watched["ranking"][0]["scores"] == alone["ranking"][0]["scores"]
 
 

@@ -123,6 +123,7 @@ def test_a_pool_whose_idle_workers_are_killed_goes_on(executor: LocalExecutor) -
     assert executor.submit(pow, 2, 3).result() == 8
 
 
+@pytest.mark.end_to_end  # it starts once more all that the workers of the other tests are copies of
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are copies on Linux only")
 def test_a_pool_whose_workers_lose_the_process_that_they_are_copies_of_goes_on(executor: LocalExecutor) -> None:
     os.kill(executor.submit(os.getppid).result(), signal.SIGKILL)
@@ -163,6 +164,7 @@ def test_leaving_the_context_finishes_the_work() -> None:
     assert future.result(timeout=0) == 4
 
 
+@pytest.mark.end_to_end
 def test_workers_end_with_a_coordinator_that_was_killed(tmp_path: Path) -> None:
     code = f"""
         import os, signal, sys, time

@@ -53,15 +53,15 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
         (right, "right", ("ppo", OWN_CRITIC)),
     ):
         order = ("ppo", "trpo", "clip_ppo")
-        finished(place, name=name, algorithms=algorithms, order=order, environments=ONE, trials=2)
+        finished(place, name=name, algorithms=algorithms, order=order, environments=ONE, trials=1)
     return whole, left, right
 
 
 def test_an_extended_study_runs_only_what_is_new_and_says_that_it_was_extended(tmp_path: Path) -> None:
-    finished(tmp_path, algorithms=("ppo",), environments=ONE, trials=2, test_seeds=2)
+    finished(tmp_path, algorithms=("ppo",), environments=ONE, trials=1, test_seeds=2)
     before = cells(tmp_path)
     content = finished(
-        tmp_path, algorithms=("ppo", OWN_CRITIC), environments=TWO, trials=2, test_seeds=3, validation_seeds=4
+        tmp_path, algorithms=("ppo", OWN_CRITIC), environments=TWO, trials=1, test_seeds=3, validation_seeds=4
     )
     after = cells(tmp_path)
     assert before.items() <= after.items(), "a finished run was made again"
@@ -79,7 +79,7 @@ def test_an_extended_study_runs_only_what_is_new_and_says_that_it_was_extended(t
     # Trials of then and now are in the same Optuna studies, which the report finds
     names = optuna.get_all_study_names(f"sqlite:///{tmp_path / 'study.db'}")
     assert len(names) == 4
-    assert len(read_trials(tmp_path, protocol, [("ppo", "CartPole-v1")])["ppo", "CartPole-v1"].values) == 2
+    assert len(read_trials(tmp_path, protocol, [("ppo", "CartPole-v1")])["ppo", "CartPole-v1"].values) == 1
 
 
 def test_what_is_asked_for_again_keeps_its_history_and_less_is_refused(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_only_finished_studies_and_full_tables_are_merged(parts: tuple[Path, Pat
     ):
         elsewhere = tmp_path / str(len(algorithms))
         elsewhere.mkdir()
-        pin_protocol(elsewhere, protocol_of("s", study_of(algorithms, {env_id: 40_000}, trials=2)))
+        pin_protocol(elsewhere, protocol_of("s", study_of(algorithms, {env_id: 40_000}, trials=1)))
         like_left = {**json.loads((elsewhere / "protocol.json").read_text()), "sampler": "random"}
         (elsewhere / "protocol.json").write_text(json.dumps(like_left))
         with pytest.raises(ValueError, match=message):
@@ -268,7 +268,7 @@ def test_an_environment_of_a_users_module_is_ranked_with_masks_memory_and_argume
 def test_tuned_studies_of_different_environments_merge_where_nobody_seeks_one_configuration_for_all(
     tmp_path: Path,
 ) -> None:
-    alone: dict[str, Any] = {"one_for_all": False, "trials": 2, "tuning_seeds": 1, "test_seeds": 3}
+    alone: dict[str, Any] = {"one_for_all": False, "trials": 1, "tuning_seeds": 1, "test_seeds": 3}
     for name, environments in (("left", ONE), ("right", {"Acrobot-v1": 40_000}), ("out", TWO)):
         place = tmp_path / ("whole" if name == "out" else name)
         made = finished(place, name=name, algorithms=("ppo", "spo"), environments=environments, **alone)

@@ -14,11 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fault_environments import MARK
+from helpers import mostly_slow
 from processes import command, finished_cells, ranking_of, running
 from rich.console import Console
 from sb3_ppo_variants.tuning.decisions.decisions import Decisions
@@ -42,14 +44,14 @@ def resume(folder: Path) -> Decisions:
         return coordinate(folder, Threads(slots=3))
 
 
-def test_a_coordinator_killed_ten_times_at_random_moments_gives_the_same_result(
+def test_a_coordinator_killed_five_times_at_random_moments_gives_the_same_result(
     undisturbed: list[Any], tmp_path: Path
 ) -> None:
     """Cells are answered by a formula, everything else is real: processes, kill -9, files, database."""
     moments = random.Random(0)  # noqa: S311
     kills = 0
     before: dict[str, tuple[int, int]] = {}
-    while kills < 10:
+    while kills < 5:
         process = multiprocessing.get_context("fork").Process(target=resume, args=(tmp_path,))
         process.start()
         time.sleep(moments.uniform(0.0, 0.3))
@@ -180,7 +182,8 @@ def fill(disk: Path, leave: int) -> Path:
     return ballast
 
 
-@pytest.mark.parametrize("kibibytes", [0, 40, 180, 220])
+# In the midst of the database, and of the cells; the others with the slow tests
+@pytest.mark.parametrize("kibibytes", mostly_slow([0, 40, 180, 220], [40, 180]))
 def test_a_full_disk_stops_the_study_and_loses_nothing(undisturbed: list[Any], disk: Path, kibibytes: int) -> None:
     ballast = fill(disk, kibibytes * 1024)
     with pytest.raises(OSError, match=r"No space left|disk is full|disk I/O"):
@@ -215,9 +218,16 @@ def rows_spoiled(content: bytes) -> bytes:
     )
 
 
+def truncated(content: bytes, eighths: int = 4) -> bytes:
+    return content[: len(content) * eighths // 8]
+
+
 @pytest.mark.parametrize(
     "damage",
-    [garbage, first_page_spoiled, rows_spoiled, *(lambda text, n=n: text[: len(text) * n // 8] for n in (1, 4, 7))],
+    mostly_slow(
+        [garbage, first_page_spoiled, rows_spoiled, truncated, *(partial(truncated, eighths=n) for n in (1, 7))],
+        [garbage, rows_spoiled, truncated],
+    ),
 )
 def test_a_damaged_database_is_named_with_the_remedy_which_works(
     finished_folder: Path, undisturbed: list[Any], tmp_path: Path, damage: Callable[[bytes], bytes]

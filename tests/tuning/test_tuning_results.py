@@ -34,6 +34,11 @@ def three_seeds(**changes: Any) -> Study:
     return Study.model_validate({**content, "algorithms": list(LEVELS), **changes})
 
 
+def untuned(**changes: Any) -> Study:
+    """Registered configurations alone, where what was tuned does not matter."""
+    return three_seeds(budget={**three_seeds().budget.model_dump(), "trials": 0}, **changes)
+
+
 def run(cell: Cell) -> CellResult:
     """Scores that follow from the algorithm and, within it, from the position of the seed."""
     level = LEVELS[cell.algorithm]
@@ -101,7 +106,7 @@ def test_the_verdict_says_from_whom_the_first_is_separable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, levels: dict[str, float], verdict: str
 ) -> None:
     monkeypatch.setitem(globals(), "LEVELS", levels)
-    assert re.search(verdict, make(tmp_path, three_seeds(algorithms=list(levels)))[0].verdict)
+    assert re.search(verdict, make(tmp_path, untuned(algorithms=list(levels)))[0].verdict)
 
 
 @pytest.mark.usefixtures("few_resamples")
@@ -111,14 +116,14 @@ def test_of_many_that_are_close_to_the_first_the_baselines_and_the_number_of_the
     def close(cell: Cell) -> CellResult:
         return finished(300 + cell.seed % 97 + algorithms.index(cell.algorithm), steps=cell.steps)
 
-    ranking, _ = make(tmp_path, three_seeds(algorithms=algorithms), close)
+    ranking, _ = make(tmp_path, untuned(algorithms=algorithms), close)
     assert ranking.lines[0].algorithm == "trpo"
     assert ranking.verdict.endswith("and is not separable from ppo, kl_stop_ppo, clip_ppo and 2 others.")
 
 
 @pytest.mark.usefixtures("few_resamples")
 def test_without_trpo_there_is_nothing_to_be_separable_from(tmp_path: Path) -> None:
-    ranking, _ = make(tmp_path, three_seeds(algorithms=["ppo", "clip_ppo"]))
+    ranking, _ = make(tmp_path, untuned(algorithms=["ppo", "clip_ppo"]))
     for line in ranking.lines:
         assert (line.separable_from_trpo, line.difference_from_trpo) == (None, None)
         assert line.probability_of_improvement["trpo"] is None
@@ -176,7 +181,7 @@ TWO = {"environments": {"CartPole-v1": {"steps": 20_000}, "Acrobot-v1": {"steps"
 
 @pytest.mark.usefixtures("few_resamples")
 def test_a_failed_run_beside_finished_ones_counts_with_the_floor_and_is_told(tmp_path: Path) -> None:
-    ranking, tracks = make(tmp_path, three_seeds(**PAIR), breaking(("ppo", "CartPole-v1"), seeds=2))
+    ranking, tracks = make(tmp_path, untuned(**PAIR), breaking(("ppo", "CartPole-v1"), seeds=2))
     ppo = ranking.lines[-1]
     assert (ppo.algorithm, ppo.iqm.value, ppo.failed_test_runs) == ("ppo", pytest.approx((2 * FLOOR + 0.2) / 3), 2)
     assert "2 test runs of ppo failed and count with the floor." in ranking.warnings
@@ -213,7 +218,7 @@ def test_an_algorithm_of_which_no_test_run_finished_is_not_ranked_but_named(tmp_
 @pytest.mark.usefixtures("few_resamples")
 def test_a_fault_of_this_package_is_no_low_score(tmp_path: Path) -> None:
     """One of three runs: the others would be ranked with a floor that the algorithm did not earn."""
-    ranking, _ = make(tmp_path, three_seeds(**PAIR), breaking(("ppo", "CartPole-v1"), seeds=1, is_fault=True))
+    ranking, _ = make(tmp_path, untuned(**PAIR), breaking(("ppo", "CartPole-v1"), seeds=1, is_fault=True))
     assert [line.algorithm for line in ranking.lines] == ["trpo"]
     fault = "1 of 3 test runs failed by what looks like a fault of sb3_ppo_variants: ValueError: no good"
     assert any(f"Not run: ppo on CartPole-v1, {fault}" in warning for warning in ranking.warnings)
@@ -234,7 +239,7 @@ def test_a_fault_of_this_package_that_tuning_met_is_told(tmp_path: Path) -> None
 @pytest.mark.usefixtures("few_resamples")
 def test_nothing_is_ranked_where_nothing_finished(tmp_path: Path) -> None:
     where = [("ppo", "CartPole-v1"), ("trpo", "CartPole-v1")]
-    ranking, tracks = make(tmp_path, three_seeds(**PAIR), breaking(*where))
+    ranking, tracks = make(tmp_path, untuned(**PAIR), breaking(*where))
     assert (ranking.lines, ranking.environments, ranking.not_separable_from_first) == ([], [], [])
     assert ranking.verdict == "No algorithm is ranked: no test run finished."
     write_results(tmp_path, ranking, tracks)
@@ -256,9 +261,9 @@ def test_who_has_not_run_on_one_environment_is_not_ranked_on_all(tmp_path: Path)
 @pytest.mark.usefixtures("few_resamples")
 def test_an_environment_on_which_nobody_has_run_counts_for_none(tmp_path: Path) -> None:
     where = [("ppo", "Acrobot-v1"), ("trpo", "Acrobot-v1")]
-    ranking, tracks = make(tmp_path, three_seeds(**PAIR, **TWO), breaking(*where))
+    ranking, tracks = make(tmp_path, untuned(**PAIR, **TWO), breaking(*where))
     (tmp_path / "alone").mkdir()
-    alone, _ = make(tmp_path / "alone", three_seeds(**PAIR))
+    alone, _ = make(tmp_path / "alone", untuned(**PAIR))
     assert ranking.environments == ["CartPole-v1"]
     assert [(line.algorithm, line.iqm) for line in ranking.lines] == [
         (line.algorithm, line.iqm) for line in alone.lines
@@ -272,7 +277,7 @@ def test_an_environment_on_which_nobody_has_run_counts_for_none(tmp_path: Path) 
 @pytest.mark.usefixtures("few_resamples")
 def test_each_may_have_run_somewhere_and_nobody_everywhere(tmp_path: Path) -> None:
     where = [("ppo", "Acrobot-v1"), ("trpo", "CartPole-v1")]
-    ranking, _ = make(tmp_path, three_seeds(**PAIR, **TWO), breaking(*where))
+    ranking, _ = make(tmp_path, untuned(**PAIR, **TWO), breaking(*where))
     assert ranking.verdict == "No algorithm is ranked: no algorithm has run on every environment."
 
 
@@ -298,7 +303,7 @@ def test_a_configuration_for_all_that_does_not_run_is_missing_in_that_view_alone
 
 @pytest.mark.usefixtures("few_resamples")
 def test_who_was_left_out_is_told(tmp_path: Path) -> None:
-    of = three_seeds(**PAIR)
+    of = untuned(**PAIR)
     decisions = coordinate(tmp_path, run=run, of=of)
     ranking = make_ranking(
         decisions, protocol_of("mine", of), of.seed, {"rpo": "cannot run on CartPole-v1: no Gaussian"}
@@ -309,10 +314,11 @@ def test_who_was_left_out_is_told(tmp_path: Path) -> None:
     assert "rpo was left out, it cannot run on CartPole-v1: no Gaussian" in page
 
 
+@pytest.mark.usefixtures("few_resamples")
 def test_fewer_than_ten_test_seeds_are_warned_about(ranked: tuple[Ranking, Any], tmp_path: Path) -> None:
     assert ranked[0].warnings[0].startswith("Only 3 test seeds: the intervals are too narrow")
     assert "Only 3 test seeds" in ranking_md(ranked[0])
-    ten = three_seeds(algorithms=["ppo"], budget={**three_seeds().budget.model_dump(), "test_seeds": 10})
+    ten = three_seeds(algorithms=["ppo"], budget={**three_seeds().budget.model_dump(), "trials": 0, "test_seeds": 10})
     assert make(tmp_path, ten)[0].warnings == []
 
 

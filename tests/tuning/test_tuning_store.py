@@ -1,10 +1,9 @@
 """Finished cells on disk: written whole, read with suspicion, guarded by a lock."""
 
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
-import textwrap
+import signal
 from pathlib import Path
 
 import pytest
@@ -123,15 +122,16 @@ def test_a_second_owner_of_a_folder_is_told_the_pid_of_the_first(tmp_path: Path)
         pass
 
 
+def lock_and_die(folder: Path) -> None:
+    with FolderLock(folder):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_a_killed_owner_leaves_no_lock(tmp_path: Path) -> None:
-    code = f"""
-        import os, signal
-        from pathlib import Path
-        from sb3_ppo_variants.tuning.runs.store import FolderLock
-        with FolderLock(Path({str(tmp_path)!r})):
-            os.kill(os.getpid(), signal.SIGKILL)
-    """
-    assert subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False).returncode == -9
+    owner = multiprocessing.get_context("fork").Process(target=lock_and_die, args=(tmp_path,))
+    owner.start()
+    owner.join()
+    assert owner.exitcode == -signal.SIGKILL
     with FolderLock(tmp_path):
         assert (tmp_path / ".lock").read_text().strip() == str(os.getpid())
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import optuna
 import pytest
+from helpers import mostly_slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sb3_ppo_variants.tuning.decisions import proposals
@@ -148,12 +149,12 @@ def test_samplers_see_pruned_trials_as_pruned() -> None:
     assert sum(drawn) / 10 > 0.5
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", mostly_slow(["tpe", "random"], ["random"]))
 def test_a_resumed_study_does_not_repeat_its_draws(tmp_path: Path, sampler: str) -> None:
-    of = study(trials=6).model_copy(update={"algorithms": PPO_ALONE, "sampler": sampler})
-    coordinate(tmp_path, of=study(trials=3).model_copy(update={"algorithms": PPO_ALONE, "sampler": sampler}))
+    of = study(trials=4).model_copy(update={"algorithms": PPO_ALONE, "sampler": sampler})
+    coordinate(tmp_path, of=study(trials=2).model_copy(update={"algorithms": PPO_ALONE, "sampler": sampler}))
     track = coordinate(tmp_path, of=of).tracks[0]
-    assert len({str(trial.params) for trial in track.tuning.trials}) == 6
+    assert len({str(trial.params) for trial in track.tuning.trials}) == 4
 
 
 def test_the_best_three_meet_fresh_seeds_and_the_best_of_them_is_tested(tmp_path: Path) -> None:
@@ -265,7 +266,7 @@ def test_every_algorithm_may_use_the_same_number_of_runs(tmp_path: Path) -> None
 
 def test_no_algorithm_is_lucky_with_its_draws(tmp_path: Path) -> None:
     """Where two spaces agree, the same trial of both draws the same values; another environment draws others."""
-    of = study(trials=4).model_copy(
+    of = study(trials=2, tuning_seeds=1).model_copy(
         update={
             "algorithms": registered("ppo", "spo"),
             "environments": {name: EnvironmentBudget(steps=20_000) for name in ("CartPole-v1", "Acrobot-v1")},
