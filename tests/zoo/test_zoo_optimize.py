@@ -27,7 +27,7 @@ from sb3_ppo_variants.zoo import register
 # Of rl_zoo3's two kinds of storage the one that is quicker to open; those that differ are tested on both
 FILE, DATABASE = "folder/study.log", "sqlite:///study.db"
 STORAGE = ["--storage", FILE, "--study-name", "study"]
-FEW = ["-n", 256, "--eval-episodes", 1, "--no-optim-plots", "--seed", 1, "--n-evaluations", 1]
+FEW = ["-n", 64, "--eval-episodes", 1, "--no-optim-plots", "--seed", 1, "--n-evaluations", 1]
 
 
 def optimize(algo: str, *arguments: object, trials: int = 1, env: str = "CartPole-v1") -> optuna.Study:
@@ -96,7 +96,7 @@ def test_trials_run_and_are_reported() -> None:
     study = optimize("spo", trials=2)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
     assert all(trial.value >= 8 for trial in study.trials)
-    assert study.trials[0].params.keys() == TuningSpace(get_algorithm("spo"), {}, 256).parameters.keys()
+    assert study.trials[0].params.keys() == TuningSpace(get_algorithm("spo"), {}, 64).parameters.keys()
     (report,) = Path("logs/spo").glob("report_*.csv")
     assert len(report.read_text().splitlines()) == 3
     with report.with_suffix(".pkl").open("rb") as file:
