@@ -1,12 +1,13 @@
 """engine="compiled": the runs of NumPy's engine, and where it does not run."""
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from helpers import ARRAY_ENGINES
+from helpers import ARRAY_ENGINES, mostly_slow
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_ppo_variants import ESPO, AdaptiveLRPPO, ClipPPO, KLStopPPO, TrustRegionPPO, UpdateLoop
@@ -38,16 +39,14 @@ _ALWAYS = {(name, space) for number, name in enumerate(VARIANTS) for space in ("
 @compiled
 @pytest.mark.parametrize(
     ("algorithm_id", "actions"),
-    [
-        pytest.param(name, space, marks=[] if (name, kind) in _ALWAYS else [pytest.mark.slow], id=f"{name}-{kind}")
-        for name in VARIANTS
-        for kind, space in _SPACES.items()
-        if name != "rpo" or kind == "Box"
-    ],
+    mostly_slow(
+        [case for case in itertools.product(VARIANTS, _SPACES) if case[0] != "rpo" or case[1] == "Box"],
+        lambda case: case in _ALWAYS,
+    ),
 )
-def test_an_update_of_every_variant_is_that_of_numpy(algorithm_id: str, actions: spaces.Space[Any]) -> None:
+def test_an_update_of_every_variant_is_that_of_numpy(algorithm_id: str, actions: str) -> None:
     numpy_run, compiled_run = (
-        make(VARIANTS[algorithm_id].cls, actions, engine=engine).learn(129) for engine in ("numpy", "compiled")
+        make(VARIANTS[algorithm_id].cls, _SPACES[actions], engine=engine).learn(129) for engine in ("numpy", "compiled")
     )
     assert compiled_run.engine_in_use == "compiled"
     assert distance(numpy_run, compiled_run) < 1e-6

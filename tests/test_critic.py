@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from helpers import ARRAY_ENGINES
+from helpers import ARRAY_ENGINES, mostly_slow
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.env_util import make_vec_env
@@ -97,7 +97,7 @@ def test_the_critic_s_passes_are_adam_on_the_squared_error_of_its_targets(engine
     ],
     ids=", ".join,
 )
-@pytest.mark.parametrize("cls", [ClipPPO, TrustRegionPPO])
+@pytest.mark.parametrize("cls", mostly_slow([ClipPPO, TrustRegionPPO], [TrustRegionPPO]))
 @pytest.mark.parametrize("engine", ARRAY_ENGINES)
 def test_the_engines_agree(engine: str, cls: Any, options: dict[str, Any]) -> None:
     models = [one_update(make(cls, engine=name, **options)) for name in ("torch", engine)]
@@ -305,7 +305,9 @@ def test_shared_parameters_are_refused_with_the_remedy(options: dict[str, Any]) 
     ClipPPO("CnnPolicy", make_env(IMAGE, BOX), policy_kwargs=separate, **arguments).learn(16)
 
 
-@pytest.mark.parametrize("cls", [MaskableClipPPO, RecurrentClipPPO, MaskableRecurrentClipPPO])
+@pytest.mark.parametrize(
+    "cls", mostly_slow([MaskableClipPPO, RecurrentClipPPO, MaskableRecurrentClipPPO], [MaskableRecurrentClipPPO])
+)
 def test_the_forms_have_a_critic_of_its_own_too(cls: Any) -> None:
     env = make_vec_env(_Masked, 2, seed=0)
     others = ({}, {"critic_epochs": 1})

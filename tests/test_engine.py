@@ -3,6 +3,7 @@
 import itertools
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gymnasium as gym
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from helpers import ARRAY_ENGINES
+from helpers import ARRAY_ENGINES, mostly_slow
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -97,7 +98,7 @@ class Vectors(gym.Env[np.ndarray, Any]):
 @pytest.mark.parametrize("space", [spaces.MultiDiscrete([3, 2, 5]), spaces.MultiBinary(4)])
 def test_other_action_spaces_draw_the_actions_of_sb3(space: spaces.Space[Any], engine: str) -> None:
     sb3, ours = (
-        make(cls, lambda: Vectors(space), **chosen).learn(512)
+        make(cls, lambda: Vectors(space), **chosen).learn(256)
         for cls, chosen in ((PPO, {}), (ClipPPO, {"engine": engine}))
     )
     assert ours.engine_in_use == engine
@@ -127,7 +128,9 @@ def episodes_of(cls: type, env_id: str, **chosen: Any) -> Any:
     return np.array(recorder.episodes)
 
 
-@pytest.mark.parametrize(("env_id", "followed"), [("CartPole-v1", 40), ("Pendulum-v1", 5)])
+@pytest.mark.parametrize(
+    ("env_id", "followed"), mostly_slow([("CartPole-v1", 40), ("Pendulum-v1", 5)], [("CartPole-v1", 40)])
+)
 def test_six_rollouts_follow_sb3_until_rounding_flips_an_action(env_id: str, followed: int, engine: str) -> None:
     """CartPole's actions are discrete: equal for long. Pendulum's drift apart bit by bit, and its motion is chaotic."""
     sb3, ours = episodes_of(PPO, env_id), episodes_of(ClipPPO, env_id, engine=engine)
@@ -294,17 +297,14 @@ def test_a_frozen_or_hooked_parameter_sends_auto_to_torch() -> None:
     assert model.engine_in_use == "torch"
 
 
-# What surrounds the slopes is the same for all: one variant that measures nothing, one that measures and goes back. All
-# others, whose gradients and updates are held against PyTorch's in tests of their own, with the slow tests.
-_ALWAYS = (("clip_ppo", ARRAY_ENGINES[0]), ("trust_region_ppo", ARRAY_ENGINES[-1]))
+# What surrounds the slopes is the same for all: one variant that measures and goes back. All others, whose gradients
+# and updates are held against PyTorch's in tests of their own, with the slow tests.
+_ALWAYS = [("trust_region_ppo", ARRAY_ENGINES[-1])]
 
 
 @pytest.mark.parametrize(
     ("algorithm_id", "engine"),
-    [
-        pytest.param(*pair, marks=[] if pair in _ALWAYS else [pytest.mark.slow])
-        for pair in itertools.product(VARIANTS, ARRAY_ENGINES)
-    ],
+    mostly_slow(itertools.product(VARIANTS, ARRAY_ENGINES), _ALWAYS),
 )
 def test_every_variant_conforms_on_the_engine(algorithm_id: str, engine: str) -> None:
     """All checks pass; those whose model is not eligible are left out, and no others."""
@@ -323,7 +323,10 @@ def test_unknown_engine_is_refused() -> None:
         make(ClipPPO, "CartPole-v1", engine="cuda")
 
 
-@pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Box(-1, 1, (2,)), spaces.MultiBinary(2)])
+@pytest.mark.parametrize(
+    "space",
+    mostly_slow([spaces.Discrete(3), spaces.Box(-1, 1, (2,)), spaces.MultiBinary(2)], [spaces.Box(-1, 1, (2,))]),
+)
 def test_callbacks_see_the_locals_of_sb3(space: spaces.Space[Any], engine: str) -> None:
     class Recorder(BaseCallback):
         def __init__(self) -> None:
@@ -394,11 +397,11 @@ def test_a_time_limit_adds_the_discounted_value_of_the_last_state(engine: str) -
     assert bootstrapped == pytest.approx(recorder.reward + 0.99 * recorder.value, rel=1e-5)
 
 
-def test_what_surrounds_training_sees_what_it_sees_with_sb3(tmp_path: Path, engine: str) -> None:
+@cache
+def surroundings(cls: type, **chosen: Any) -> dict[str, Any]:
     """VecNormalize's statistics, Monitor's episodes and files, evaluations and counters, over two rollouts."""
-    seen = []
-    for cls, chosen in ((PPO, {}), (ClipPPO, {"engine": engine})):
-        folder = tmp_path / cls.__name__
+    with TemporaryDirectory() as name:
+        folder = Path(name)
         env = VecNormalize(make_vec_env("Pendulum-v1", 2, seed=1, monitor_dir=str(folder)), gamma=0.9)
         eval_env = VecNormalize(make_vec_env("Pendulum-v1", 1, seed=5), training=False, norm_reward=False)
         evaluation = EvalCallback(eval_env, eval_freq=200, n_eval_episodes=1, log_path=str(folder), verbose=0)
@@ -406,33 +409,36 @@ def test_what_surrounds_training_sees_what_it_sees_with_sb3(tmp_path: Path, engi
         model.learn(800, callback=evaluation)
         monitored = load_results(str(folder))["r"]
         evaluations = np.load(folder / "evaluations.npz")
-        seen.append(
-            {
-                "observations": np.concatenate([env.obs_rms.mean, env.obs_rms.var, [env.obs_rms.count]]),
-                "returns": [env.ret_rms.mean, env.ret_rms.var, env.ret_rms.count],
-                "episodes": [(episode["r"], episode["l"]) for episode in model.ep_info_buffer],
-                "monitor files": sorted(monitored),
-                "evaluations": evaluations["results"],
-                "evaluated at": evaluations["timesteps"],
-                "counters": [model.num_timesteps, model._n_updates, model._current_progress_remaining],
-                "last observation": model._last_obs,
-            }
-        )
-    sb3, ours = seen
+        return {
+            "observations": np.concatenate([env.obs_rms.mean, env.obs_rms.var, [env.obs_rms.count]]),
+            "returns": [env.ret_rms.mean, env.ret_rms.var, env.ret_rms.count],
+            "episodes": [(episode["r"], episode["l"]) for episode in model.ep_info_buffer],
+            "monitor files": sorted(monitored),
+            "evaluations": evaluations["results"],
+            "evaluated at": evaluations["timesteps"],
+            "counters": [model.num_timesteps, model._n_updates, model._current_progress_remaining],
+            "last observation": model._last_obs,
+        }
+
+
+def test_what_surrounds_training_sees_what_it_sees_with_sb3(engine: str) -> None:
+    sb3, ours = surroundings(PPO), surroundings(ClipPPO, engine=engine)
     assert len(sb3["episodes"]) == 4
     for name, expected in sb3.items():
         np.testing.assert_allclose(ours[name], expected, rtol=1e-3, atol=1e-3, err_msg=name)
 
 
+@cache
+def logs_of(cls: type[UpdateLoop], engine: str) -> dict[str, Any]:
+    kwargs = {} if cls is AdaptiveClipPPO else {"max_kl": 0.002}
+    model = make(cls, "CartPole-v1", engine=engine, learning_rate=3e-3, n_epochs=10, **kwargs).learn(512)
+    return model.logger.name_to_value
+
+
 @pytest.mark.parametrize("cls", [KLStopPPO, TrustRegionPPO, AdaptiveClipPPO])
 def test_rules_act_as_on_torch(cls: type[UpdateLoop], engine: str) -> None:
     """An early stop, a rollback and a controller fall in the same places on both engines."""
-    kwargs = {} if cls is AdaptiveClipPPO else {"max_kl": 0.002}
-    logs = []
-    for name in ("torch", engine):
-        model = make(cls, "CartPole-v1", engine=name, learning_rate=3e-3, n_epochs=10, **kwargs).learn(512)
-        logs.append(model.logger.name_to_value)
-    torch_logs, array_logs = logs
+    torch_logs, array_logs = (logs_of(cls, name) for name in ("torch", engine))
     for key, value in torch_logs.items():
         if key.startswith("train/") and isinstance(value, (int, float)):
             assert array_logs[key] == pytest.approx(value, rel=0.02, abs=1e-4), key

@@ -1,12 +1,13 @@
 """Gradients of the engines on arrays against PyTorch's autograd: of NumPy's in float64, of the compiled in float32."""
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from helpers import ARRAY_ENGINES
+from helpers import ARRAY_ENGINES, mostly_slow
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -124,8 +125,11 @@ def assert_equal_gradients(model: UpdateLoop, indices: np.ndarray) -> None:
     assert any(np.any(gradient) for gradient in autograd.values())
 
 
-@pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("algorithm_id", VARIANTS)
+# Each variant with continuous actions and, in turn, with one of the other spaces; the rest with the slow tests
+_ALWAYS = {(name, space) for number, name in enumerate(VARIANTS) for space in ("Box", list(SPACES)[number % 4])}
+
+
+@pytest.mark.parametrize(("algorithm_id", "space"), mostly_slow(itertools.product(VARIANTS, SPACES), _ALWAYS))
 def test_gradients_of_every_variant_and_head(algorithm_id: str, space: str, engine: str) -> None:
     """With an activation that is told from the output (tanh) and with one that is not, where the engine has such."""
     cls = VARIANTS[algorithm_id].cls

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from helpers import ARRAY_ENGINES
+from helpers import ARRAY_ENGINES, mostly_slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,10 +60,13 @@ class Everything(PullsBack, LikesEntropy, Absolute):
 
 @pytest.mark.parametrize(
     ("cls", "actions"),
-    [
-        *((Everything, actions) for actions in (BOX, DISCRETE, MULTI_DISCRETE, MULTI_BINARY)),
-        *zip((Soft, PullsBack, LikesEntropy, Absolute), (BOX, DISCRETE, MULTI_BINARY, MULTI_DISCRETE), strict=True),
-    ],
+    mostly_slow(
+        [
+            *((Everything, actions) for actions in (BOX, DISCRETE, MULTI_DISCRETE, MULTI_BINARY)),
+            *zip((Soft, PullsBack, LikesEntropy, Absolute), (BOX, DISCRETE, MULTI_BINARY, MULTI_DISCRETE), strict=True),
+        ],
+        lambda case: case[0] is not Everything or case[1] is BOX,
+    ),
     ids=str,
 )
 def test_a_hook_without_a_slope_trains_as_in_pytorch(cls: Any, actions: Any) -> None:
@@ -78,7 +81,7 @@ def test_a_critic_of_its_own_has_the_hooks_too() -> None:
     st.lists(st.floats(-2, 2), min_size=4, max_size=4),
     st.sampled_from([th.tanh, th.sin, th.nn.functional.softplus]),
 )
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 def test_any_smooth_objective_trains_as_in_pytorch(coefficients: list[float], function: Any) -> None:
     class Smooth(ClipPPO):
         def _surrogate(self, batch: Any) -> th.Tensor:

@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from helpers import mostly_slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.env_util import make_vec_env
@@ -110,7 +111,7 @@ def normalized(make: Callable[[], VecEnv], **kwargs: Any) -> Callable[[], VecEnv
 ENVIRONMENTS = {"CartPole-v1": 150, "Pendulum-v1": 210, "HalfCheetah-v5": 30, "LunarLander-v3": 120}
 
 
-@pytest.mark.parametrize(("n_envs", "with_statistics"), [(2, False), (1, True), (2, True)])
+@pytest.mark.parametrize(("n_envs", "with_statistics"), mostly_slow([(2, False), (1, True), (2, True)], [(2, True)]))
 @pytest.mark.parametrize("env_id", ENVIRONMENTS)
 def test_known_environments_step_as_with_sb3(env_id: str, n_envs: int, with_statistics: bool) -> None:
     def make() -> VecEnv:
@@ -248,7 +249,7 @@ def hostile(n_envs: int, dtype: Any = np.float32, **kwargs: Any) -> VecEnv:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("n_envs", "with_statistics"), [(3, False), (1, True), (3, True)])
+@pytest.mark.parametrize(("n_envs", "with_statistics"), mostly_slow([(3, False), (1, True), (3, True)], [(3, True)]))
 def test_hostile_environments_step_as_with_sb3(dtype: Any, n_envs: int, with_statistics: bool) -> None:
     """All forms of observations, rewards, flags and infos in random company: errors, and what they leave, included."""
 

@@ -13,7 +13,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
-from helpers import ARRAY_ENGINES
+from helpers import ARRAY_ENGINES, mostly_slow
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -433,7 +433,7 @@ class Forms(gym.Env[Any, Any]):
 
 
 @pytest.mark.parametrize("form", [list, tuple, np.array, np.float32, lambda values: np.array(values, np.float16)])
-@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize("n_envs", mostly_slow([1, 3], [3]))
 def test_environments_that_speak_in_lists_and_end_by_a_time_limit_are_bootstrapped(form: Any, n_envs: int) -> None:
     outcome = assert_equal_rollouts(lambda: make_vec_env(lambda: TimeLimit(Forms(form), 5), n_envs))
     assert len(outcome["episodes"][0]) >= 2

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import itertools
 import math
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from helpers import ARRAY_ENGINES, BatchNormExtractor, DenseExtractor, audited, differing, tensors_of
+from helpers import ARRAY_ENGINES, BatchNormExtractor, DenseExtractor, audited, differing, mostly_slow, tensors_of
 from stable_baselines3 import PPO
 from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.env_util import make_vec_env
@@ -131,7 +132,7 @@ def test_the_hook_of_the_value_loss_trains_the_critic() -> None:
 
 
 @pytest.mark.parametrize("actions", [BOX, DISCRETE, MULTI_DISCRETE, MULTI_BINARY])
-@pytest.mark.parametrize("extractor", [DenseExtractor, BatchNormExtractor])
+@pytest.mark.parametrize("extractor", mostly_slow([DenseExtractor, BatchNormExtractor], [BatchNormExtractor]))
 def test_every_minibatch_gets_the_distribution_that_the_actions_came_from(actions: Any, extractor: type) -> None:
     seen: list[tuple[float, float]] = []
 
@@ -211,10 +212,10 @@ def test_a_snapshot_is_installed_in_evaluation_mode_and_taken_out_again(training
 
 @pytest.mark.parametrize(
     ("actions", "engine"),
-    [
-        *((actions, ARRAY_ENGINES[-1]) for actions in (BOX, DISCRETE, MULTI_DISCRETE, MULTI_BINARY)),
-        *zip((BOX, MULTI_DISCRETE, DISCRETE, MULTI_BINARY), ("torch", "torch", "numpy", "numpy"), strict=True),
-    ],
+    mostly_slow(
+        itertools.product((BOX, DISCRETE, MULTI_DISCRETE, MULTI_BINARY), ("torch", *ARRAY_ENGINES)),
+        [(BOX, ARRAY_ENGINES[-1]), (MULTI_DISCRETE, ARRAY_ENGINES[-1]), (BOX, "torch"), (DISCRETE, ARRAY_ENGINES[0])],
+    ),
 )
 def test_logged_diagnostics_are_those_of_the_whole_rollout(actions: Any, engine: str) -> None:
     # More samples than one pass over the rollout measures at a time
@@ -341,6 +342,7 @@ def test_a_variant_is_sb3s_ppo_to_third_parties() -> None:
 # What the PyTorch engine spares ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.end_to_end
 def test_sb3_contrib_is_imported_only_for_masks_and_memory() -> None:
     script = (
         "import sys; from sb3_ppo_variants import ClipPPO; assert 'sb3_contrib' not in sys.modules; "

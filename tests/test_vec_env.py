@@ -1,5 +1,6 @@
 """GymVectorEnv: what SB3 sees of a vector environment is what DummyVecEnv shows of the same environments."""
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from gymnasium.vector import (
     VectorWrapper,
 )
 from gymnasium.wrappers import ClipReward, TimeLimit
-from helpers import differing, tensors_of
+from helpers import differing, mostly_slow, tensors_of
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv, VecFrameStack, VecMonitor, VecNormalize
@@ -73,8 +74,11 @@ def test_steps_with_any_observation_are_those_of_dummy_vec_env(name: str, mode: 
 
 @pytest.mark.parametrize(
     "keywords",
-    [{"autoreset_mode": mode} for mode in MODES]
-    + [{"autoreset_mode": mode, "shared_memory": False} for mode in ("SameStep", "Disabled")],
+    mostly_slow(
+        [{"autoreset_mode": mode} for mode in MODES]
+        + [{"autoreset_mode": mode, "shared_memory": False} for mode in ("SameStep", "Disabled")],
+        [{"autoreset_mode": "NextStep"}, {"autoreset_mode": "Disabled", "shared_memory": False}],
+    ),
 )
 def test_steps_of_other_processes_are_those_of_dummy_vec_env(keywords: dict[str, Any]) -> None:
     assert assert_same_steps(parallel(Walk, **keywords), dummy(Walk, 2), 25)
@@ -118,7 +122,7 @@ def test_seeds_count_up_and_are_used_once(seeds: tuple[Any, ...]) -> None:
     [{"start": 5.0}, [{"start": 1.0}, {}, {"start": 3.0}], [{}, {}, {}], None],
     ids=["one", "each", "empty", "none"],
 )
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", mostly_slow(MODES, ["SameStep"]))
 def test_options_are_used_once(options: Any, mode: str) -> None:
     ours, theirs = sync(Walk, autoreset_mode=mode), dummy(Walk)
     for env in (ours, theirs):
@@ -367,9 +371,13 @@ def test_steps_of_atari_games_do_not_depend_on_when_they_reset() -> None:
 # Masks, methods, attributes -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("build", [sync, parallel])
-@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
-@pytest.mark.parametrize("make", [Gates, SayingGates])
+@pytest.mark.parametrize(
+    ("make", "mode", "build"),
+    mostly_slow(
+        itertools.product([Gates, SayingGates], ["NextStep", "SameStep"], [sync, parallel]),
+        [(Gates, "SameStep", sync), (SayingGates, "NextStep", sync), (Gates, "NextStep", parallel)],
+    ),
+)
 def test_masks_are_those_of_the_moment(make: type[Walk], mode: str, build: Callable[..., GymVectorEnv]) -> None:
     env = build(make, autoreset_mode=mode)
     assert env.has_attr("action_masks")

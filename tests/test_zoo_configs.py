@@ -14,6 +14,7 @@ import pytest
 import torch as th
 import yaml
 from exported import exported_blocks
+from helpers import mostly_slow
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_ppo_variants.entries.checks import ENVIRONMENT_KEYS
@@ -145,13 +146,15 @@ def test_rl_zoo_reads_the_same_entry_and_finds_nothing_to_evaluate(algorithm_id:
 
 def built_always(algorithm_id: str, env_id: str) -> bool:
     """Whether no other test shows that a model is built: the variants' entries are PPO's and their own parameters."""
+    if env_id == "atari":  # takes seconds, and is the same for all
+        return algorithm_id == "adaptive_clip_ppo"
     return algorithm_id not in VARIANTS or (algorithm_id, env_id) in DIFFERENCES | OWN_VALUES
 
 
 @pytest.mark.filterwarnings("error::UserWarning")  # such as SB3's about a truncated minibatch
 @pytest.mark.parametrize(
     ("algorithm_id", "env_id"),
-    [pytest.param(*entry, marks=[] if built_always(*entry) else [pytest.mark.slow]) for entry in ENTRIES],
+    mostly_slow(ENTRIES, lambda entry: built_always(*entry)),
 )
 def test_a_model_is_built_from_every_entry(
     algorithm_id: str, env_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -179,11 +182,9 @@ def learns_always(algorithm_id: str, env_id: str) -> bool:
 
 @pytest.mark.parametrize(
     ("algorithm_id", "env_id"),
-    [
-        pytest.param(*entry, marks=[] if learns_always(*entry) else [pytest.mark.slow])
-        for entry in ENTRIES
-        if entry[1] in ("CartPole-v1", "Pendulum-v1")
-    ],
+    mostly_slow(
+        [entry for entry in ENTRIES if entry[1] in ("CartPole-v1", "Pendulum-v1")], lambda entry: learns_always(*entry)
+    ),
 )
 def test_registered_settings_learn(algorithm_id: str, env_id: str) -> None:
     resolved = Experiment.from_zoo(algorithm_id, env_id, n_envs=2, n_steps=16, batch_size=16)
