@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,17 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Normal, kl
 
 from sb3_ppo_variants import UpdateLoop
 from sb3_ppo_variants.engines.kernels import extension
-from sb3_ppo_variants.testing import BOX, DICT, DISCRETE, IMAGE, MULTI_BINARY, MULTI_DISCRETE, VECTOR, make_env
+from sb3_ppo_variants.testing import (
+    BOX,
+    DICT,
+    DISCRETE,
+    IMAGE,
+    MULTI_BINARY,
+    MULTI_DISCRETE,
+    VECTOR,
+    VariantContract,
+    make_env,
+)
 
 ARRAY_ENGINES = ("numpy",) if extension.why_not() else ("numpy", "compiled")
 """Names of the engines that run on arrays here, the fastest last."""
@@ -51,6 +61,25 @@ def mostly_slow(
         )
         for case in cases
     ]
+
+
+def contract_of(variant: type[UpdateLoop], repeated: Iterable[str]) -> type[VariantContract]:
+    """Return the conformance tests of a variant.
+
+    :param variant: class
+    :param repeated: checks, without ``check_``, that others make always, and this one's with the slow tests
+    """
+    tests = {f"test_{name}": _with_the_slow_tests(getattr(VariantContract, f"test_{name}")) for name in repeated}
+    return type(f"Test{variant.__name__}", (VariantContract,), {"variant": variant, **tests})
+
+
+def _with_the_slow_tests(test: Callable[[Any], None]) -> Callable[[Any], None]:
+    @pytest.mark.slow
+    @wraps(test)
+    def slow(self: Any) -> None:
+        test(self)
+
+    return slow
 
 
 class DenseExtractor(BaseFeaturesExtractor):

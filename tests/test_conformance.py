@@ -1,8 +1,7 @@
 """The public conformance suite passes on every shipped class, and fails on broken ones with a message to act on."""
 
 import contextlib
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Iterator
 from typing import Any
 from unittest import SkipTest
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from helpers import differing, mostly_slow, tensors_of
+from helpers import contract_of, differing, mostly_slow, tensors_of
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
 
@@ -49,24 +48,10 @@ _OF_THE_LOOP = [
 ]  # fmt: skip
 
 
-def _contract_of(variant: type[UpdateLoop]) -> type[VariantContract]:
-    repeated = () if variant in _WHOLE else [f"test_{name}" for name in _OF_THE_LOOP]
-    tests = {name: _with_the_slow_tests(getattr(VariantContract, name)) for name in repeated}
-    return type(f"Test{variant.__name__}", (VariantContract,), {"variant": variant, **tests})
-
-
-def _with_the_slow_tests(test: Callable[[Any], None]) -> Callable[[Any], None]:
-    @pytest.mark.slow
-    @wraps(test)
-    def slow(self: Any) -> None:
-        test(self)
-
-    return slow
-
-
 # TestClipPPO, TestAdaptiveClipPPO, ...: each check is a test of its own
 for _variant in VARIANTS.values():
-    globals()[f"Test{_variant.cls.__name__}"] = _contract_of(_variant.cls)
+    _repeated = [] if _variant.cls in _WHOLE else _OF_THE_LOOP
+    globals()[f"Test{_variant.cls.__name__}"] = contract_of(_variant.cls, _repeated)
 
 
 @pytest.mark.parametrize("algorithm_id", list(VARIANTS))

@@ -125,8 +125,10 @@ def assert_equal_gradients(model: UpdateLoop, indices: np.ndarray) -> None:
     assert any(np.any(gradient) for gradient in autograd.values())
 
 
-# Each variant with continuous actions and, in turn, with one of the other spaces; the rest with the slow tests
+# Each variant with continuous actions and, in turn, with one of the other spaces, and the KL of every distribution; the
+# rest with the slow tests
 _ALWAYS = {(name, space) for number, name in enumerate(VARIANTS) for space in ("Box", list(SPACES)[number % 4])}
+_ALWAYS |= {("kl_penalty_ppo", space) for space in SPACES}
 
 
 @pytest.mark.parametrize(("algorithm_id", "space"), mostly_slow(itertools.product(VARIANTS, SPACES), _ALWAYS))

@@ -4,6 +4,7 @@ import io
 from typing import Any
 
 import pytest
+from helpers import mostly_slow
 from stable_baselines3 import PPO
 
 import sb3_ppo_variants as package
@@ -86,7 +87,7 @@ def test_an_unknown_name_is_refused_with_the_near_one() -> None:
         (KLPenaltyPPO, {"kl_coef": 0}, {"adapted_kl_coef": 1.0}),
     ],
 )
-@pytest.mark.parametrize("engine", ["torch", "auto"])
+@pytest.mark.parametrize("engine", mostly_slow(["torch", "auto"], ["auto"]))
 def test_what_an_option_needs_follows_it(cls: Any, before: Any, after: Any, engine: str) -> None:
     model = make(cls, engine=engine, **before)
     assert not model.needs_old_distribution

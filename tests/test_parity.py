@@ -40,6 +40,7 @@ class KeepsTheOldPolicy(ClipPPO):
         SETTINGS,
         [
             "discrete",
+            "entropy and value weights",
             "image, separate extractors",
             "batch normalisation and dropout",
             "dict, multi-discrete",

@@ -91,6 +91,7 @@ def run(sybil: Sybil, path: Path, text: str, *, fast: bool) -> list[str]:
     return reasons
 
 
+@pytest.mark.end_to_end
 @pytest.mark.usefixtures("fewer_steps")
 @pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
 def test_page(page: Path, tmp_path: Path) -> None:
@@ -105,6 +106,7 @@ def test_page_with_what_takes_minutes(page: Path, tmp_path: Path) -> None:
     run(MARKDOWN, tmp_path / "pages" / page.name, page.read_text(encoding="utf-8"), fast=False)
 
 
+@pytest.mark.end_to_end
 @pytest.mark.usefixtures("fewer_steps")
 def test_example_of_every_variant(tmp_path: Path) -> None:
     for variant in VARIANTS.values():

@@ -107,6 +107,7 @@ def test_every_page_is_quiet_and_fits_a_phone(browser: webdriver.Chrome) -> None
     check(browser, pages)
 
 
+@pytest.mark.end_to_end
 def test_formulas_and_pictures_are_drawn(browser: webdriver.Chrome) -> None:
     browser.get((HTML / "variants/spo.html").as_uri())
     sizes = browser.execute_script(

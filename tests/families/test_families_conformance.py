@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from families_helpers import FAMILIES, LSTM, class_of, make_masked_env, make_model
-from helpers import DenseExtractor, differing, tensors_of
+from helpers import DenseExtractor, contract_of, differing, mostly_slow, tensors_of
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -22,7 +22,7 @@ from sb3_ppo_variants import (
     families,
 )
 from sb3_ppo_variants.registry import VARIANTS
-from sb3_ppo_variants.testing import BOX, DICT, MULTI_DISCRETE, VECTOR, VariantContract, make_env
+from sb3_ppo_variants.testing import BOX, DICT, MULTI_DISCRETE, VECTOR, make_env
 
 VARIANT_NAMES = [variant.cls.__name__ for variant in VARIANTS.values()]
 FORMS = [
@@ -33,13 +33,18 @@ LIVELY = {"learning_rate": 0.01, "ent_coef": 0.01}
 _DIAGNOSTICS = ("kl", "effective_sample_size", "ratio_q05", "ratio_q95", "zero_gradient_fraction", "epochs")
 
 
-# Every check on one form with masks and memory; on the others with the slow tests: TestMaskableTrustRegionPPO, ...
+# One form with masks and memory, but for what it has from SB3; every check on all with the slow tests
 _ALWAYS = ("MaskableRecurrentKLPenaltyPPO",)
+_OF_SB3 = (
+    "image_observations", "vec_normalize", "evaluate_policy", "get_and_set_parameters", "custom_objects",
+    "saved_file_holds_nothing_big", "progress_bar", "tensorboard", "non_finite_reward", "non_finite_advantage",
+    "non_finite_gradient",
+)  # fmt: skip
 for _family, _variant in FORMS:
     _form = f"{_family}{_variant}"
-    _marks = [] if _form in _ALWAYS else [pytest.mark.slow]
-    _contents = {"variant": getattr(families, _form), "pytestmark": _marks}
-    globals()[f"Test{_form}"] = type(f"Test{_form}", (VariantContract,), _contents)
+    _contract = contract_of(getattr(families, _form), _OF_SB3)
+    _contract.pytestmark = [] if _form in _ALWAYS else [pytest.mark.slow]
+    globals()[_contract.__name__] = _contract
 
 
 def env_for(family: str, n_envs: int = 2) -> VecEnv:
@@ -57,16 +62,16 @@ def plain_attributes(model: Any) -> dict[str, Any]:
     }
 
 
-# Each variant in one of its families, and each family with a third of the variants; the others with the slow tests
-_IN_TURN = {
-    ("Recurrent" if name == "RPO" else tuple(FAMILIES)[number % 3], name) for number, name in enumerate(VARIANT_NAMES)
-}
+# Each family, with variants that measure, adapt, stop and draw; the others with the slow tests
+_TELLING = [
+    ("Maskable", "TrustRegionPPO"),
+    ("Recurrent", "AdaptiveClipPPO"),
+    ("Recurrent", "RPO"),
+    ("MaskableRecurrent", "KLStopPPO"),
+]
 
 
-@pytest.mark.parametrize(
-    ("family", "variant"),
-    [pytest.param(*form, marks=[] if form in _IN_TURN else [pytest.mark.slow]) for form in FORMS],
-)
+@pytest.mark.parametrize(("family", "variant"), mostly_slow(FORMS, _TELLING))
 def test_a_form_learns_saves_loads_and_goes_on(family: str, variant: str, tmp_path: Path) -> None:
     cls = class_of(family, variant)
     # The last of the minibatches has one sample
@@ -90,9 +95,9 @@ def test_a_form_learns_saves_loads_and_goes_on(family: str, variant: str, tmp_pa
     assert plain_attributes(model) == plain_attributes(loaded)
 
 
-@pytest.mark.parametrize("variant", ["TrustRegionPPO", pytest.param("KLPenaltyPPO", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("variant", mostly_slow(["TrustRegionPPO", "KLPenaltyPPO"], ["TrustRegionPPO"]))
 @pytest.mark.parametrize("kwargs", [{"shared_lstm": True, "enable_critic_lstm": False}, {"enable_critic_lstm": False}])
-@pytest.mark.parametrize("family", ["Recurrent", "MaskableRecurrent"])
+@pytest.mark.parametrize("family", mostly_slow(["Recurrent", "MaskableRecurrent"], ["MaskableRecurrent"]))
 def test_the_critic_may_share_the_lstm_or_have_none(family: str, kwargs: dict[str, Any], variant: str) -> None:
     env = make_env() if family == "Recurrent" else make_masked_env()
     model = make_model(class_of(family, variant), env, policy_kwargs=LSTM["policy_kwargs"] | kwargs, **LIVELY)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from families_helpers import make_masked_env, make_model
+from helpers import mostly_slow
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_with_masks
 from stable_baselines3.common.callbacks import BaseCallback
@@ -20,7 +21,7 @@ MASKED = [MaskablePPO, MaskableClipPPO, MaskableRecurrentClipPPO]
 ALL_RETURNS: dict[str, Any] = {"n_eval_episodes": 6, "return_episode_rewards": True, "deterministic": False}
 
 
-@pytest.mark.parametrize("observations", [VECTOR, DICT])
+@pytest.mark.parametrize("observations", mostly_slow([VECTOR, DICT], [DICT]))
 @pytest.mark.parametrize("actions", [DISCRETE, MULTI_DISCRETE, MULTI_BINARY])
 @pytest.mark.parametrize("cls", MASKED)
 def test_only_valid_actions_are_taken_in_evaluation(cls: Any, actions: Any, observations: Any) -> None:

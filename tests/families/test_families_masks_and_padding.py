@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch as th
 from families_helpers import class_of, make_masked_env, make_model
-from helpers import differing, tensors_of
+from helpers import differing, mostly_slow, tensors_of
 from sb3_contrib.common.maskable.distributions import (
     MaskableBernoulliDistribution,
     MaskableCategoricalDistribution,
@@ -81,7 +81,7 @@ def test_invalid_actions_have_no_gradient_and_nothing_is_nan(name: str, scale: f
     assert logits.grad[th.as_tensor(masks)].abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("observations", [VECTOR, DICT])
+@pytest.mark.parametrize("observations", mostly_slow([VECTOR, DICT], [DICT]))
 @pytest.mark.parametrize("family", ["Maskable", "MaskableRecurrent"])
 def test_each_action_is_valid_under_the_mask_that_is_stored_with_it(family: str, observations: Any) -> None:
     model = make_model(class_of(family, "ClipPPO"), make_masked_env(observations, DISCRETE, 3)).learn(96)
@@ -118,7 +118,7 @@ class AsksThePolicy(BaseCallback):
         self.actions += self.model.policy(th.zeros(1, 4), one, th.ones(1), True)[0].tolist()
 
 
-@pytest.mark.parametrize("family", ["Recurrent", "MaskableRecurrent"])
+@pytest.mark.parametrize("family", mostly_slow(["Recurrent", "MaskableRecurrent"], ["MaskableRecurrent"]))
 def test_callbacks_may_call_the_policy(family: str) -> None:
     make = make_env if family == "Recurrent" else make_masked_env
     callback = AsksThePolicy()

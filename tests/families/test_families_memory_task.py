@@ -46,13 +46,13 @@ def mean_return(family: str, variant: str = "ClipPPO", seed: int = 1, steps: int
 def play(choose: Any) -> float:
     """Return the mean return of ``choose(cue, masks, random generator)``, which gives an action."""
     env, generator, total = CueCorridor(), np.random.default_rng(0), 0.0
-    for seed in range(2000):
+    for seed in range(1000):
         cue = env.reset(seed=seed)[0][0]
         is_over = False
         while not is_over:
             _, reward, is_over, _, _ = env.step(choose(cue > 0, env.action_masks(), generator))
             total += reward
-    return total / 2000
+    return total / 1000
 
 
 def test_the_task_pays_what_its_bounds_say() -> None:
@@ -60,7 +60,7 @@ def test_the_task_pays_what_its_bounds_say() -> None:
     assert play(lambda cue, masks, _: by_side(cue, masks)) == 1.0
     assert play(lambda _, masks, generator: by_side(generator.integers(2), masks)) == pytest.approx(0.5, abs=0.05)
     blind = play(lambda cue, _, generator: 2 * int(generator.integers(4)) + cue)
-    assert blind == pytest.approx(1 / 256, abs=0.003)
+    assert blind == pytest.approx(1 / 256, abs=0.005)
 
 
 def test_masks_and_memory_together_solve_the_task() -> None:

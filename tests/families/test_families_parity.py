@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch as th
 from families_helpers import LSTM, class_of, make_masked_env
-from helpers import DenseExtractor, Run, Setting, assert_same_run, tensors_of, train
+from helpers import DenseExtractor, Run, Setting, assert_same_run, mostly_slow, tensors_of, train
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from sb3_contrib import MaskablePPO, RecurrentPPO
@@ -89,7 +89,22 @@ def theirs(family: str, name: str) -> Run:
     return train(BASES[family], SETTINGS[family, name])
 
 
-@pytest.mark.parametrize(("family", "name"), SETTINGS)
+# What the others vary one of these varies too: they run with the slow tests
+@pytest.mark.parametrize(
+    ("family", "name"),
+    mostly_slow(
+        SETTINGS,
+        [
+            ("Maskable", "discrete, stop"),
+            ("Maskable", "dict, schedules"),
+            ("Maskable", "multi-binary, value clip"),
+            ("Recurrent", "discrete, stop"),
+            ("Recurrent", "state-dependent noise, entropy"),
+            ("Recurrent", "shared LSTM, two layers, raw advantages"),
+            ("Recurrent", "whole rollout, no LSTM for the critic"),
+        ],
+    ),
+)
 def test_the_clip_form_is_sb3_contribs_class(family: str, name: str) -> None:
     assert_same_run(train(class_of(family, "ClipPPO"), SETTINGS[family, name]), theirs(family, name))
 
@@ -99,7 +114,7 @@ def test_a_stop_binds_in_the_sample(family: str) -> None:
     assert theirs(family, "discrete, stop").model._n_updates < 2 * STOP["n_epochs"]
 
 
-@pytest.mark.parametrize(("family", "name"), SAMPLE)
+@pytest.mark.parametrize(("family", "name"), mostly_slow(SAMPLE, SAMPLE[:1]))
 @pytest.mark.parametrize(
     ("variant", "neutral"),
     [
@@ -125,7 +140,7 @@ def test_an_accepted_trust_region_update_is_sb3_contribs(family: str) -> None:
 
 
 def test_vec_normalize_and_masks_left_out() -> None:
-    plain = setting("Recurrent", VECTOR, BOX, 2)
+    plain = setting("Recurrent", VECTOR, BOX, 2, n_epochs=1)
     normalised = Setting(_normalised(plain.env), plain.kwargs, plain.policy, rollouts=2)
     assert_same_run(train(RecurrentClipPPO, normalised), train(RecurrentPPO, normalised))
 
@@ -143,7 +158,10 @@ def test_masks_can_be_left_out() -> None:
     assert_same_run(*runs)
 
 
-@pytest.mark.parametrize(("observations", "actions"), [(VECTOR, DISCRETE), (DICT, MULTI_DISCRETE)])
+@pytest.mark.parametrize(
+    ("observations", "actions"),
+    mostly_slow([(VECTOR, DISCRETE), (DICT, MULTI_DISCRETE)], [(DICT, MULTI_DISCRETE)]),
+)
 def test_where_all_actions_are_valid_masks_and_memory_are_memory_alone(observations: Any, actions: Any) -> None:
     memory = setting("Recurrent", observations, actions, 2)
     env = partial(make_env, observations, actions, n_envs=2, env_class=partial(MaskedSpaceEnv, valid=1.0))
@@ -173,6 +191,7 @@ _DRAWN = {
 
 
 # Shrinking a failure would take many minutes: the drawn setting itself is small enough to read
+@pytest.mark.slow
 @pytest.mark.parametrize("family", BASES)
 @given(
     observations=st.sampled_from([VECTOR, DICT]),
@@ -180,7 +199,7 @@ _DRAWN = {
     n_envs=st.integers(1, 3),
     kwargs=st.fixed_dictionaries(_DRAWN),
 )
-@settings(max_examples=3, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=10, deadline=None, derandomize=True, phases=[Phase.generate])
 def test_the_clip_form_is_sb3_contribs_class_on_drawn_settings(
     family: str, observations: Any, actions: Any, n_envs: int, kwargs: dict[str, Any]
 ) -> None:

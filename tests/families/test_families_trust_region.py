@@ -7,6 +7,7 @@ import pytest
 import torch as th
 from families_audit import Audit, audited
 from families_helpers import class_of, make_masked_env, make_model
+from helpers import mostly_slow
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.vec_env import VecEnv
@@ -29,8 +30,7 @@ _ALWAYS = ("masked MultiDiscrete", "recurrent Box", "masked recurrent Discrete")
 
 
 def _cases(always: tuple[str, ...]) -> pytest.MarkDecorator:
-    names = [pytest.param(name, marks=[] if name in always else [pytest.mark.slow]) for name in CASES]
-    return pytest.mark.parametrize("name", names)
+    return pytest.mark.parametrize("name", mostly_slow(CASES, always))
 
 
 cases = _cases(_ALWAYS)
@@ -49,14 +49,14 @@ def actor_is_old(audit: Audit) -> bool:
     return all(name.startswith(critics) for name in audit.changed)
 
 
-@cases
+@_cases(("masked MultiDiscrete", "recurrent Box"))
 def test_the_measured_kl_is_what_a_walk_through_the_rollout_finds(name: str) -> None:
     for audit in audits_of(name, "ClipPPO", learning_rate=0.02):
         assert audit.kl > 1e-3
         assert audit.logs["train/kl"] == pytest.approx(audit.kl, rel=1e-4)
 
 
-@cases
+@_cases(_ALWAYS[-1:])
 @given(
     learning_rate=st.sampled_from([1e-4, 1e-3, 1e-2, 0.1, 1.0, 30.0]),
     max_kl=st.sampled_from([1e-6, 1e-3, 0.03]),
@@ -70,7 +70,7 @@ def test_the_measured_kl_is_what_a_walk_through_the_rollout_finds(name: str) -> 
         }
     ),
 )
-@settings(max_examples=4, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=3, deadline=None, derandomize=True, phases=[Phase.generate])
 def test_the_kl_is_never_above_the_bound(name: str, learning_rate: float, max_kl: float, kwargs: Any) -> None:
     for audit in audits_of(name, learning_rate=learning_rate, max_kl=max_kl, **kwargs):
         # No slack for the KL; the surrogate's sign is decided in float32

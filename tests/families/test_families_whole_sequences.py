@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch as th
 from families_helpers import LSTM, class_of, make_masked_env, make_model
-from helpers import tensors_of
+from helpers import mostly_slow, tensors_of
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 
@@ -53,7 +53,7 @@ def test_the_engine_decides_how_minibatches_are_taken(engine: str) -> None:
 
 
 @pytest.mark.parametrize("lstm", LSTMS)
-@pytest.mark.parametrize("family", [FORMS[0], pytest.param(FORMS[1], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", mostly_slow(FORMS, FORMS[:1]))
 def test_a_rollout_is_measured_in_whole_sequences(family: str, lstm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of(family, lstm=LSTMS[lstm])
     samples_of(model)
@@ -68,10 +68,19 @@ def test_a_rollout_is_measured_in_whole_sequences(family: str, lstm: str, monkey
         assert th.allclose(getattr(at_once, name), getattr(stepwise, name), rtol=1e-5, atol=1e-6), name
 
 
-@pytest.mark.parametrize("lstm", LSTMS)
+_FORMS = [("Recurrent", "TrustRegionPPO"), ("MaskableRecurrent", "KLPenaltyPPO")]
+
+
 @pytest.mark.parametrize(
-    ("family", "variant"),
-    [("Recurrent", "TrustRegionPPO"), pytest.param("MaskableRecurrent", "KLPenaltyPPO", marks=pytest.mark.slow)],
+    ("family", "variant", "lstm"),
+    mostly_slow(
+        [
+            (*form, lstm)
+            for form in (("Recurrent", "TrustRegionPPO"), ("MaskableRecurrent", "KLPenaltyPPO"))
+            for lstm in LSTMS
+        ],
+        [("Recurrent", "TrustRegionPPO", "two layers"), ("Recurrent", "TrustRegionPPO", "shared")],
+    ),
 )
 def test_auto_learns_the_same_up_to_rounding(family: str, variant: str, lstm: str) -> None:
     arguments = {"learning_rate": 6e-3, "n_epochs": 2}

@@ -4,6 +4,7 @@ import math
 
 import optuna
 import pytest
+from helpers import mostly_slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sb3_ppo_variants.tuning.decisions.proposals import Proposal, distributions, propose
@@ -178,7 +179,7 @@ def test_a_budget_below_one_registered_rollout_is_refused() -> None:
         TuningSpace.of("ppo", "LunarLander-v3", 4096)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", pytest.param("gp", marks=pytest.mark.slow), "random"])
+@pytest.mark.parametrize("sampler", mostly_slow(["tpe", "gp", "random"], ["tpe", "random"]))
 def test_a_proposal_depends_on_the_seed_and_the_trials_before_it_alone(sampler: str) -> None:
     space = TuningSpace.of("trpo", "CartPole-v1", 50_000).parameters
     trials = [Proposal(sample_params, number / 12) for number, sample_params in enumerate(_random_points(space, 12))]

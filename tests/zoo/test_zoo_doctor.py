@@ -13,6 +13,12 @@ from sb3_ppo_variants.engines.kernels import extension
 from sb3_ppo_variants.zoo import rendering
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is a display no process is started to find out what else draws."""
+    monkeypatch.setattr(rendering, "has_display", lambda: True)
+
+
 def diagnosis() -> Result:
     return CliRunner().invoke(cli.app, ["doctor"], env={"COLUMNS": "160"})
 
@@ -88,7 +94,14 @@ def test_what_is_not_installed_is_no_fault_and_says_what_to_type(
     assert f"{purpose}: {typed}" in result.stdout
 
 
+def only_seaborn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all that the doctor would try: importing that once is enough."""
+    monkeypatch.setattr(doctor, "_EXTRAS", {"zoo": ("seaborn",)})
+    monkeypatch.setattr(doctor, "_CORE", ())
+
+
 def test_what_is_installed_and_broken_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only_seaborn(monkeypatch)
     break_module("seaborn", "raise TypeError('made for another pandas')", tmp_path, monkeypatch)
     result = diagnosis()
     assert result.exit_code == 1
@@ -104,6 +117,7 @@ def test_a_broken_extra_of_rl_zoo3_has_its_own_remedy(tmp_path: Path, monkeypatc
 
 
 def test_what_a_missing_module_of_another_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only_seaborn(monkeypatch)
     break_module("seaborn", "import no_such_module", tmp_path, monkeypatch)
     result = diagnosis()
     assert result.exit_code == 1

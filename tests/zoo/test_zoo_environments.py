@@ -6,6 +6,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from helpers import mostly_slow
 from stable_baselines3.common.monitor import load_results
 from stable_baselines3.common.vec_env import VecEnv
 from zoo_helpers import command, frames
@@ -49,9 +50,10 @@ def check_can_be_drawn(env_id: str) -> None:
 _ALWAYS = ("ALE/Breakout-v5",)
 
 
+@pytest.mark.end_to_end
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(case, id=case.env_id, marks=[] if case.env_id in _ALWAYS else [pytest.mark.slow]) for case in CASES],
+    mostly_slow(CASES, lambda case: case.env_id in _ALWAYS, ids=lambda case: case.env_id),
 )
 def test_trained_played_and_filmed(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     import ale_py
@@ -92,6 +94,7 @@ def test_trained_and_played_in_vector_environments(value: str, monkeypatch: pyte
     command("enjoy", *model, "-f", "logs", "--no-render", "-n", 10)
 
 
+@pytest.mark.end_to_end
 def test_a_film_of_mujoco_needs_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
     check_can_be_drawn("HalfCheetah-v5")
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):

@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 import pytest
 import yaml
+from helpers import mostly_slow
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER, sample_ppo_params
@@ -109,7 +110,7 @@ def test_a_study_is_not_taken_for_a_run() -> None:
     command("enjoy", "--algo", "spo", "--env", "CartPole-v1", "-f", "logs", "--no-render", "-n", 10)
 
 
-@pytest.mark.parametrize("algo", [pytest.param("recurrent_kl_stop_ppo", marks=pytest.mark.slow), "trpo"])
+@pytest.mark.parametrize("algo", mostly_slow(["recurrent_kl_stop_ppo", "trpo"], ["trpo"]))
 def test_optimize_searches_what_rank_searches(algo: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SHARED, "gae_lambda", FloatRange(0.123, 0.124))  # one definition: a change reaches both
     memory = ["policy_kwargs:dict(lstm_hidden_size=8)"] if "recurrent" in algo else []
@@ -125,7 +126,7 @@ def test_what_the_harness_has_no_space_for_keeps_the_zoos() -> None:
     assert "log2_net_width" not in study.trials[0].params
 
 
-@pytest.mark.parametrize(("algo", "cls"), [("ppo", PPO), pytest.param("trpo", TRPO, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("algo", "cls"), mostly_slow([("ppo", PPO), ("trpo", TRPO)], [("ppo", PPO)]))
 def test_a_trial_of_a_baseline_is_trained_again(algo: str, cls: type) -> None:
     study = optimize(algo, "-params", "n_envs:1")
     model = train_trial(algo, 0, "-params", "n_envs:1", "policy_kwargs:dict(ortho_init=False)")
@@ -156,7 +157,7 @@ def test_a_trial_of_a_study_in_the_zoos_own_space_is_trained_too() -> None:
     assert model.policy_kwargs["net_arch"] == arguments["policy_kwargs"]["net_arch"]
 
 
-@pytest.mark.parametrize("storage", [FILE, pytest.param(DATABASE, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("storage", mostly_slow([FILE, DATABASE], [FILE]))
 def test_a_study_of_another_algorithm_is_not_gone_on_with(storage: str) -> None:
     place = ["--storage", storage, "--study-name", "study"]
     arguments = ["--env", "CartPole-v1", *FEW, "--n-trials", 1, *place]
@@ -226,7 +227,7 @@ def test_normalisation_has_the_sampled_gamma(monkeypatch: pytest.MonkeyPatch) ->
     assert gammas[1::2] == expected  # after the environment that tells the spaces: training and evaluation per trial
 
 
-@pytest.mark.parametrize("algo", ["spo", pytest.param("ppo", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("algo", mostly_slow(["spo", "ppo"], ["spo"]))
 def test_a_trial_that_breaks_numerically_failed_and_is_not_pruned(algo: str) -> None:
     arguments = [*FEW, "--n-trials", 1, *STORAGE, "-params", "policy_kwargs:dict(log_std_init=200.0)"]
     assert "No trial was completed" in refusal("optimize", "--algo", algo, "--env", "Pendulum-v1", *arguments)
