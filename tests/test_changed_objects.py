@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from helpers import ARRAY_ENGINES, differing, tensors_of
+from helpers import ARRAY_ENGINES, differing, mostly_slow, tensors_of
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
@@ -38,7 +38,7 @@ def changed(change: Callable[[Any], Any], callback: type["Once"] | None = None, 
     model = make(**chosen).learn(32)
     if callback is None:
         change(model)
-    return model.learn(96, reset_num_timesteps=False, callback=None if callback is None else callback(change))
+    return model.learn(64, reset_num_timesteps=False, callback=None if callback is None else callback(change))
 
 
 # What sends a model to PyTorch ----------------------------------------------------------------------------------------
@@ -170,10 +170,17 @@ def test_what_arrays_do_not_know_of_a_changed_object_runs_in_pytorch(name: str) 
     change, reason = TO_PYTORCH[name]
     ours = changed(change)
     assert ours.engine_in_use == "torch"
-    assert_same(ours, changed(change, engine="torch"))
     ours.engine = "numpy"
     with pytest.raises(ValueError, match=reason):
         ours.learn(32)
+
+
+@pytest.mark.parametrize(
+    "name", mostly_slow(TO_PYTORCH, ["a bounded mean", "one trunk", "add of the buffer", "a hook of the optimizer"])
+)
+def test_a_changed_object_is_trained_as_pytorch_alone_would(name: str) -> None:
+    change, _ = TO_PYTORCH[name]
+    assert_same(changed(change), changed(change, engine="torch"))
 
 
 @pytest.mark.parametrize("name", ["add of the buffer", "get of the buffer", "log_prob of the distribution"])

@@ -16,9 +16,11 @@ from sb3_ppo_variants.cli import app
 @pytest.fixture(scope="session")
 def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a finished study that nobody may change."""
-    folder = tmp_path_factory.mktemp("finished") / "made_up"
-    finished(folder, trials=10, failing=("trpo", "Acrobot-v1"))
-    return folder
+
+    def make(folder: Path) -> None:
+        finished(folder / "made_up", trials=10, failing=("trpo", "Acrobot-v1"))
+
+    return made_once(tmp_path_factory, "finished_once", make) / "made_up"
 
 
 @pytest.fixture
