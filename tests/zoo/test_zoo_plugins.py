@@ -38,11 +38,11 @@ def soft_clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.mark.usefixtures("soft_clip")
 def test_optimize_searches_the_plug_ins_space_around_its_own_entry() -> None:
-    few = ["-n", 256, "--eval-episodes", 1, "--no-optim-plots", "--n-evaluations", 1, "--n-trials", 1, "--seed", 1]
+    few = ["-n", 64, "--eval-episodes", 1, "--no-optim-plots", "--n-evaluations", 1, "--n-trials", 1, "--seed", 1]
     storage = ["--storage", "sqlite:///study.db", "--study-name", "study"]
     command("optimize", "--algo", "soft_clip_ppo", "--env", "CartPole-v1", *few, *storage)
     (trial,) = optuna.load_study(storage=storage[1], study_name="study").trials
-    assert trial.params.keys() == TuningSpace.of("soft_clip_ppo", "CartPole-v1", 256).parameters.keys()
+    assert trial.params.keys() == TuningSpace.of("soft_clip_ppo", "CartPole-v1", 64).parameters.keys()
     assert "tau" in trial.params
 
 
