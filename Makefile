@@ -30,7 +30,7 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
 test: setup ## the fast tests
 	$(PYTEST)
 
-test-end-to-end: setup ## the built and installed package, whole studies killed, a cluster, pages in a browser
+test-end-to-end: setup ## the built and installed package, whole studies killed, a cluster, pages and their examples, films
 	$(PYTEST) -m "end_to_end and not slow"
 
 ON_ARRAYS := engine engine_gradients hooks_on_arrays compiled_engine critic update_loop non_finite prediction rollout \
@@ -38,7 +38,7 @@ ON_ARRAYS := engine engine_gradients hooks_on_arrays compiled_engine critic upda
 test-numpy: setup ## the fast tests of what runs on arrays, with the compiled kernels switched off
 	SB3_PPO_VARIANTS_KERNELS=numpy $(PYTEST) $(ON_ARRAYS:%=tests/test_%.py)
 
-test-slow: setup ## the learning and statistics tests, which take long
+test-slow: setup ## the learning and statistics tests, and what repeats the fast ones over all variants, spaces and engines
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow --timeout 3600
 
 # SBX_PYTHON=PATH measures SBX with a Python that has sbx-rl, without JAX in this environment.

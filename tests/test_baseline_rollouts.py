@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from helpers import BOX, DICT, DISCRETE, MULTI_BINARY, MULTI_DISCRETE, VECTOR
+from helpers import BOX, DICT, DISCRETE, MULTI_BINARY, MULTI_DISCRETE, VECTOR, mostly_slow
 from sb3_contrib import TRPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
@@ -35,7 +35,10 @@ def assert_same_run(ours: Any, theirs: Any) -> None:
 
 @pytest.mark.parametrize(
     ("cls", "actions"),
-    [(PPO, BOX), (PPO, MULTI_DISCRETE), (TRPO, MULTI_BINARY), (TRPO, DISCRETE)],
+    mostly_slow(
+        [(PPO, BOX), (PPO, MULTI_DISCRETE), (TRPO, MULTI_BINARY), (TRPO, DISCRETE)],
+        [(PPO, BOX), (TRPO, DISCRETE)],
+    ),
     ids=str,
 )
 def test_a_run_is_that_of_the_class(cls: Any, actions: Any) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
+from helpers import mostly_slow
 from resume_helpers import Run, StopAt, Stopped, small_env
 from sb3_contrib import TRPO
 from stable_baselines3 import PPO
@@ -190,7 +191,7 @@ def test_what_cannot_be_kept_of_a_callback_is_told(tmp_path: Path) -> None:
 # Which classes have it ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cls", [PPO, TRPO])
+@pytest.mark.parametrize("cls", mostly_slow([PPO, TRPO], [TRPO]))
 def test_classes_of_sb3_can_be_given_resume(tmp_path: Path, cls: Any) -> None:
     with pytest.raises(ValueError, match=rf"{cls.__name__} cannot be resumed: .*resumable\({cls.__name__}\)"):
         cls("MlpPolicy", cartpole(), seed=1, n_steps=16, batch_size=16).learn(

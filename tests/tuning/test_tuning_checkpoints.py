@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import mostly_slow
 from pydantic import ValidationError
 from resume_helpers import die_at, in_a_child, was_killed
 from rich.console import Console
@@ -30,8 +31,11 @@ TIMES = {"seconds": True, "curve": {"__all__": {"seconds"}}}
 
 @pytest.mark.parametrize(
     ("algorithm", "entry"),
-    [("adaptive_lr_ppo", ENTRY), ("ppo", ENTRY), ("trpo", TRPO)],
-    ids=lambda value: str(value)[:9],
+    mostly_slow(
+        [("adaptive_lr_ppo", ENTRY), ("ppo", ENTRY), ("trpo", TRPO)],
+        [("adaptive_lr_ppo", ENTRY), ("trpo", TRPO)],
+        ids=lambda case: case[0],
+    ),
 )
 def test_a_killed_run_goes_on_from_its_checkpoint_and_gives_the_same_result(
     tmp_path: Path, algorithm: str, entry: dict[str, Any]
