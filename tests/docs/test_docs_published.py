@@ -1,10 +1,12 @@
 """The decision page says what a published ranking says, and no more."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from finished_study import finished
+from sb3_ppo_variants.tuning.ranking import power
 from sb3_ppo_variants.tuning.ranking.power import power_text
 from sb3_ppo_variants.tuning.ranking.statistics import Estimate
 from sitegen import published, variant_pages
@@ -13,6 +15,14 @@ from typer.testing import CliRunner
 from sb3_ppo_variants.cli import app
 
 ALGORITHMS = ("trust_region_ppo", "ppo", "trpo")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_simulations() -> Iterator[None]:
+    """What is said is tested here, not the numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(power, "_STUDIES", 10)
+        yield
 
 
 @pytest.fixture(scope="module")

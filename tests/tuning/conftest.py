@@ -1,16 +1,26 @@
 """Studies for all tests that read one."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import storages  # noqa: F401 -- quick databases
 from finished_study import finished
 from once import made_once
+from sb3_ppo_variants.tuning.ranking import power
 from tuning_helpers import SMALL_STUDY
 from typer.testing import CliRunner
 
 from sb3_ppo_variants.cli import app
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_simulations() -> Iterator[None]:
+    """Each report simulates two hundred studies for one sentence; what it says is tested where it is made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(power, "_STUDIES", 10)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sb3_ppo_variants.tuning.ranking import statistics
+from sb3_ppo_variants.tuning.ranking import power, statistics
 from sb3_ppo_variants.tuning.ranking.power import detectable_difference, power_text
 from sb3_ppo_variants.tuning.ranking.statistics import Scores
 from sb3_ppo_variants.tuning.report.checklist import checklist
+
+
+@pytest.fixture(autouse=True)
+def _as_many_simulations_as_in_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(power, "_STUDIES", 200)
 
 
 def drawn(rng: np.random.Generator, mean: float, seeds: int) -> Scores:
