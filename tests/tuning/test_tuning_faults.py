@@ -182,7 +182,7 @@ def fill(disk: Path, leave: int) -> Path:
     return ballast
 
 
-# In the midst of the database, and of the cells; the others with the slow tests
+# As the database is made, and in the midst of the study; the others with the slow tests
 @pytest.mark.parametrize("kibibytes", mostly_slow([0, 40, 180, 220], [40, 180]))
 def test_a_full_disk_stops_the_study_and_loses_nothing(undisturbed: list[Any], disk: Path, kibibytes: int) -> None:
     ballast = fill(disk, kibibytes * 1024)

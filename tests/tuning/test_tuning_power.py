@@ -24,7 +24,7 @@ def drawn(rng: np.random.Generator, mean: float, seeds: int) -> Scores:
 def test_a_difference_of_its_size_is_found_in_four_of_five_studies(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the intervals of the ranking, in studies that are drawn anew."""
     monkeypatch.setattr(statistics, "RESAMPLES", 400)
-    rng, seeds, studies = np.random.default_rng(0), 40, 150  # so many seeds that the runs stand for the distribution
+    rng, seeds, studies = np.random.default_rng(0), 40, 100  # so many seeds that the runs stand for the distribution
     difference = detectable_difference(drawn(rng, 0.5, seeds), drawn(rng, 0.7, seeds), 0)
     assert difference is not None
     found = {
