@@ -17,6 +17,7 @@ from sb3_ppo_variants.tuning.ranking.ranking_csv import ranking_csv
 from sb3_ppo_variants.tuning.ranking.ranking_md import ranking_md
 from sb3_ppo_variants.tuning.ranking.result_files import write_results
 from sb3_ppo_variants.tuning.ranking.results import Ranking
+from sb3_ppo_variants.tuning.ranking.wording import interval_text
 from sb3_ppo_variants.tuning.report.page import write_report
 from sb3_ppo_variants.tuning.runs.cell import Cell, CellResult, canonical_json, failed_result
 from sb3_ppo_variants.tuning.study.protocol import pin_protocol, protocol_of, study_seeds
@@ -386,3 +387,18 @@ def test_a_protocol_that_cannot_be_read_is_said_to_be_so(tmp_path: Path) -> None
     (tmp_path / "protocol.json").write_text("{")
     with pytest.raises(ValueError, match=r"protocol.json is not readable"):
         pin_protocol(tmp_path, protocol_of("mine", three_seeds()))
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [
+        (None, "-"),
+        (statistics.Estimate(0.125, None, None), "0.12"),
+        (statistics.Estimate(-0.004, -0.006, -0.001), "0.00 [-0.01, 0.00]"),
+        (statistics.Estimate(-0.25, -1.0, 0.0049), "-0.25 [-1.00, 0.00]"),
+    ],
+)
+def test_intervals_are_written_with_two_digits_and_no_negative_zero(
+    estimate: statistics.Estimate | None, text: str
+) -> None:
+    assert interval_text(estimate) == text

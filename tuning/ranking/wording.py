@@ -109,8 +109,12 @@ def interval_text(estimate: Estimate | None) -> str:
     if estimate is None:
         return "-"
     low, high = estimate.ci_low, estimate.ci_high
-    interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
-    return f"{estimate.value:.2f}{interval}"
+    interval = "" if low is None or high is None else f" [{_two_digits(low)}, {_two_digits(high)}]"
+    return f"{_two_digits(estimate.value)}{interval}"
+
+
+def _two_digits(number: float) -> str:
+    return f"{round(number, 2) + 0.0:.2f}"  # -0.0 + 0.0 is 0.0: nobody asks which side of zero a zero lies on
 
 
 def origin_text(trial: int, trials: int, fixed: Mapping[str, Any]) -> str:
