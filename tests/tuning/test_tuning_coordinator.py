@@ -35,7 +35,7 @@ STUDY = study(trials=7).model_copy(
     update={
         "algorithms": PPO_ALONE,
         "environments": {name: EnvironmentBudget(steps=20_000) for name in ("CartPole-v1", "Acrobot-v1")},
-        "seed": 1,  # some trials are pruned, as a test makes sure
+        "seed": 4,  # some trials are pruned, as a test makes sure
     }
 )
 
