@@ -7,11 +7,12 @@ from sitegen.effects import table
 
 
 def arm_part(results: Path) -> str:
-    """Return the verdict and the table of the study ``arm``, in Markdown.
+    """Return the verdict and the table of the study ``arm``, tuned where that is published, in Markdown.
 
     :param results: folder of published rankings
     """
-    (family,) = (each for each in published.families(published.rankings(results)) if each.study == "arm")
+    families = {family.study: family for family in published.families(published.rankings(results))}
+    family = families.get("arm") or families["arm-registered"]
     ((env_id, steps),) = family.environments.items()
     rows = [
         [
@@ -23,6 +24,7 @@ def arm_part(results: Path) -> str:
         for line in family.lines
     ]
     header = [f"IQM over {family.seeds} seeds", "behind the first by", "minutes a run"]
-    said = f"{env_id}, {steps:,} steps, {family.trials} trials of tuning each: {family.sentence}"
+    how = f"{family.trials} trials of tuning each" if family.trials else "the registered configurations, not tuned"
+    said = f"{env_id}, {steps:,} steps, {how}: {family.sentence}"
     power = [f"Power: {family.power}.", ""] if family.power else []
     return "\n".join([said, "", *table("algorithm", header, rows), *power])

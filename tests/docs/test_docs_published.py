@@ -8,12 +8,14 @@ import pytest
 from finished_study import finished
 from sb3_ppo_variants.tuning.ranking import power
 from sb3_ppo_variants.tuning.ranking.power import power_text
+from sb3_ppo_variants.tuning.ranking.ranking_json import read_ranking
 from sb3_ppo_variants.tuning.ranking.statistics import Estimate
-from sitegen import published, variant_pages
+from sitegen import arm, published, variant_pages
 from typer.testing import CliRunner
 
 from sb3_ppo_variants.cli import app
 
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 ALGORITHMS = ("trust_region_ppo", "ppo", "trpo")
 
 
@@ -138,3 +140,14 @@ def test_a_row_is_made_again_by_the_command_beside_it(
         "CartPole-v1",
         "Acrobot-v1",
     }
+
+
+def test_the_page_of_the_arm_says_what_its_study_says() -> None:
+    text = arm.arm_part(RESULTS)
+    tuned = (RESULTS / "arm/ranking.json").exists()
+    ranking = read_ranking(RESULTS / ("arm" if tuned else "arm-registered"))
+    first = ranking["ranking"][0]
+    assert f"**{first['algorithm']}** has the highest IQM, {first['iqm']:.2f} [" in text
+    assert ("not tuned" in text) is not tuned
+    for line in ranking["ranking"]:
+        assert f"| `{line['algorithm']}` | {line['iqm']:.2f} [" in text
