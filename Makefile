@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt $(wildcard native/*)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[tuning,zoo,dask,mujoco,box2d,docs,test]'
 	@touch $@
 
-rank: setup ## tune and rank three variants, PPO and TRPO on CartPole-v1 (minutes on 2 cores)
+rank: setup ## tune and rank three variants, PPO and TRPO on CartPole-v1 (two minutes on 2 cores)
 	$(BIN)/ppo-variants rank quick
 
 # More processes than cores: some tests wait for processes of theirs.
