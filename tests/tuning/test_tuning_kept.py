@@ -59,7 +59,9 @@ def test_a_part_of_it_has_them_too_and_what_is_new_has_those_of_now(kept: Path) 
 def test_a_folder_that_was_begun_with_others_says_how_to_go_on(kept: Path) -> None:
     changed = load_study(str(kept.parent / "mine.yml"))
     now = changed.model_copy(update={"registered_configurations": {}})
-    with pytest.raises(ValueError, match=f"registered_configurations.* rank {kept}, for the configurations of then"):
+    with pytest.raises(
+        ValueError, match=f"registered_configurations.* rank {kept} --out {kept}, for the configurations of then"
+    ):
         pin_protocol(kept, protocol_of("mine", now))
     seeds = changed.model_copy(update={"seed": 5})
     with pytest.raises(ValueError, match=r"seed: 0 then, 5 now.*: give another --out, the options of then, or"):

@@ -129,7 +129,7 @@ def _extended(earlier: dict[str, Any], protocol: dict[str, Any], folder: Path) -
     shown = listed(found, "then", "now")
     if shown:
         registered = begun["registered_configurations"] != protocol["registered_configurations"]
-        then = f"rank {folder}, for the configurations of then" if registered else "the options of then"
+        then = f"rank {folder} --out {folder}, for the configurations of then" if registered else "the options of then"
         raise ValueError(
             f"{folder} was begun with another protocol ({shown}): give another --out, {then}, or remove {folder}"
         )
