@@ -14,15 +14,7 @@ def arm_part(results: Path) -> str:
     families = {family.study: family for family in published.families(published.rankings(results))}
     family = families.get("arm") or families["arm-registered"]
     ((env_id, steps),) = family.environments.items()
-    rows = [
-        [
-            f"`{line.algorithm}`",
-            line.iqm_text,
-            line.behind_text,
-            "-" if line.minutes is None else f"{line.minutes:.1f}",
-        ]
-        for line in family.lines
-    ]
+    rows = [[f"`{line.algorithm}`", line.iqm_text, line.behind_text, line.minutes_text] for line in family.lines]
     header = [f"IQM over {family.seeds} seeds", "behind the first by", "minutes a run"]
     how = f"{family.trials} trials of tuning each" if family.trials else "the registered configurations, not tuned"
     said = f"{env_id}, {steps:,} steps, {how}: {family.sentence}"

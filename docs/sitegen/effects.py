@@ -9,7 +9,7 @@ from sb3_ppo_variants.tuning.ranking.part import difference_on, iqm_on
 from sb3_ppo_variants.tuning.ranking.ranking_json import RankingJson, read_ranking
 from sb3_ppo_variants.tuning.ranking.wording import interval_text
 
-from sitegen.published import difference_text, minutes_of
+from sitegen.published import difference_text, minutes_of, minutes_text
 
 MEASURED = Path(__file__).parents[2] / "benchmarks/results"
 
@@ -54,13 +54,12 @@ def effects(study: str, pairs: Mapping[str, Sequence[str]]) -> str:
 
 
 def _row(ranking: RankingJson, line: Mapping[str, Any], base: Mapping[str, Any], env_id: str, steps: int) -> list[str]:
-    minutes = minutes_of(ranking, line["algorithm"], [env_id])
     return [
         f"{env_id}, {steps:,} steps",
         f"`{line['algorithm']}`",
         interval_text(iqm_on(ranking, line, [env_id])),
         "" if line is base else difference_text(difference_on(ranking, line, base, [env_id])),
-        "-" if minutes is None else f"{minutes:.1f}",
+        minutes_text(minutes_of(ranking, line["algorithm"], [env_id])),
     ]
 
 

@@ -45,6 +45,11 @@ class Line:
         return interval_text(self.iqm)
 
     @property
+    def minutes_text(self) -> str:
+        """The training time, or a dash."""
+        return minutes_text(self.minutes)
+
+    @property
     def behind_text(self) -> str:
         """The distance from the first with its interval, and whether the two are separable."""
         if self.behind is None:
@@ -188,6 +193,11 @@ def minutes_of(ranking: RankingJson, algorithm: str, env_ids: list[str]) -> floa
         if run["points"]
     ]
     return median(seconds) / 60 if seconds else None
+
+
+def minutes_text(minutes: float | None) -> str:
+    """Return a training time with a digit behind the point, or a dash where there is none."""
+    return "-" if minutes is None else f"{minutes:.1f}"
 
 
 def lines_of(published: Rankings, algorithm_id: str) -> list[dict[str, Any]]:
