@@ -13,6 +13,7 @@ from sb3_ppo_variants.engines.array_statistics import ArrayStatistics, EpochReco
 from sb3_ppo_variants.engines.critic_pass import SUSPICIOUS, CriticLoss, critic_pass, gradient_scale_of
 from sb3_ppo_variants.engines.engine import CriticSettings, Trainable, Update
 from sb3_ppo_variants.engines.hook_slopes import HookSlopes
+from sb3_ppo_variants.engines.kernels.head import OldDistribution
 from sb3_ppo_variants.engines.kernels.kernels import ActorSlopes, Kernels
 from sb3_ppo_variants.engines.recorded_losses import RecordedLosses
 from sb3_ppo_variants.engines.rollout_data import flatten_in_place, rows_of_numbers
@@ -47,8 +48,9 @@ class ArrayUpdate(Update):
         # As in PyTorch, whatever the caller has NumPy do: an overflow is reported as NonFiniteUpdateError, and that a
         # probability vanishes is no error
         with np.errstate(all="ignore"):
-            old = kernels.head.remember(np.concatenate([self._outputs(rows) for rows in self._pieces()]))
-        self._rollout = samples_of(model.rollout_buffer, old, kernels.dtype)
+            self._old = kernels.head.remember(np.concatenate([self._outputs(rows) for rows in self._pieces()]))
+        read_by_hooks = self._old if model.needs_old_distribution else None
+        self._rollout = samples_of(model.rollout_buffer, read_by_hooks, kernels.dtype)
         self._slopes = HookSlopes(model)
         self._with_critic = model.critic_epochs is None
         self._clip_range = model._current_clip_range()
@@ -102,7 +104,7 @@ class ArrayUpdate(Update):
         log_prob, values, entropy, kl = self._kernels.evaluate(
             observations,
             samples.actions,
-            samples.old if model.needs_old_distribution else None,
+            samples.old,
             None if noise is None else noise.numpy().astype(self._kernels.dtype, copy=False),
             with_critic=self._with_critic,
         )
@@ -116,7 +118,7 @@ class ArrayUpdate(Update):
         if kl is not None:
             record.kls[rows] = kl
         self._rows, self._samples = rows, samples
-        self._batch = stats.batch = self._array_batch(samples, record.advantages[rows], log_ratio, kl)
+        self._batch = stats.batch = self._array_batch(samples, samples.old, record.advantages[rows], log_ratio, kl)
         stats.step += 1
 
     def step(self) -> None:
@@ -197,9 +199,10 @@ class ArrayUpdate(Update):
     def _measure_piece(self, rows: slice, advantages: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return the KL in float64, the ratio and the slope of the surrogate per sample."""
         head, samples, outputs = self._kernels.head, self._rollout.rows(rows), self._outputs(rows)
+        old = self._old.rows(rows)
         log_ratio = head.forward(outputs, samples.actions) - samples.old_log_prob
-        kl = head.kl(samples.old.in_float64(), outputs.astype(np.float64))
-        batch = self._array_batch(samples, advantages, log_ratio, kl)
+        kl = head.kl(old.in_float64(), outputs.astype(np.float64))
+        batch = self._array_batch(samples, old, advantages, log_ratio, kl)
         entropies = head.entropies() if self._slopes.reads_entropies else None
         return kl, batch.ratio, self._slopes.surrogate(batch, samples, entropies)
 
@@ -226,11 +229,16 @@ class ArrayUpdate(Update):
         return self._gathered_observations[part], self._gathered_samples.rows(part)
 
     def _array_batch(
-        self, samples: Samples, advantages: FloatArray, log_ratio: FloatArray, kl: FloatArray | None
+        self,
+        samples: Samples,
+        old: OldDistribution | None,
+        advantages: FloatArray,
+        log_ratio: FloatArray,
+        kl: FloatArray | None,
     ) -> ArrayBatch:
         gaussian = None
-        if kl is not None and samples.old.std is not None:
-            gaussian = (samples.old.outputs, np.broadcast_to(samples.old.std, samples.old.outputs.shape))
+        if old is not None and old.std is not None:
+            gaussian = (old.outputs, np.broadcast_to(old.std, old.outputs.shape))
         return ArrayBatch(
             actions=samples.actions,
             advantages=advantages,

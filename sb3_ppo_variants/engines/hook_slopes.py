@@ -12,7 +12,6 @@ import torch as th
 from gymnasium import spaces
 
 from sb3_ppo_variants.engines.engine import Trainable
-from sb3_ppo_variants.engines.kernels.head import OldDistribution
 from sb3_ppo_variants.engines.samples import Samples
 from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.update_parts.array_batch import ArrayBatch
@@ -144,7 +143,7 @@ def _try(slopes: HookSlopes, model: Trainable) -> None:
         clip_range=model._current_clip_range(),
         kl=np.abs(ramp) if model.needs_old_distribution else None,
     )
-    samples = Samples(actions, ones, -ones, ramp, ramp, OldDistribution(np.zeros((_PROBED, 1), dtype)))
+    samples = Samples(actions, ones, -ones, ramp, ramp, old=None)
     if slopes.reads_entropies:
         slopes.objective(batch, samples, ones)
     slopes.value(ramp, ones, -ones, model._current_clip_range_vf())

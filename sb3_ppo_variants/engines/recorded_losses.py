@@ -54,7 +54,6 @@ class RecordedLosses:
         minibatches = [(record, slice(rows.start // size, -(-rows.stop // size))) for record, rows in stretches]
         entropies = [e for record, part in minibatches for e in record.entropies[part]]
         of_states = [e for record, part in minibatches for e in record.entropies_of_states[part]]
-        needs_old = model.needs_old_distribution
         return _RecordedBatch(
             actions=self._torch_actions(samples.actions),
             advantages=column("advantages"),
@@ -67,8 +66,8 @@ class RecordedLosses:
             distribution=model.policy.action_dist,  # losses of eligible variants read the ratio and the KL only
             clip_range=self._clip_range,
             clip_range_vf=self._clip_range_vf,
-            old_distribution=self._head.as_torch(samples.old) if needs_old else None,
-            recorded_kl=column("kls") if needs_old else None,
+            old_distribution=None if samples.old is None else self._head.as_torch(samples.old),
+            recorded_kl=None if samples.old is None else column("kls"),
         )
 
     def _torch_actions(self, actions: FloatArray) -> th.Tensor:

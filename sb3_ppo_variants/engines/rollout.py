@@ -50,6 +50,7 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     callback.on_rollout_start()
     kernels.unbind()
     step = lean_step(env)
+    is_discrete = isinstance(self.action_space, spaces.Discrete)
     bounds = (self.action_space.low, self.action_space.high) if isinstance(self.action_space, spaces.Box) else None
     action_shape = (-1, *self.action_space.shape)  # type: ignore[misc]
 
@@ -65,7 +66,8 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
         values, log_probs = th.from_numpy(value_array), th.from_numpy(log_prob_array)
         actions = clipped_actions = flat_actions.reshape(action_shape)
         if bounds is not None:
-            clipped_actions = np.minimum(np.maximum(actions, bounds[0]), bounds[1])
+            clipped_actions = np.maximum(actions, bounds[0])
+            np.minimum(clipped_actions, bounds[1], out=clipped_actions)
 
         new_obs, rewards, dones, infos = step(clipped_actions)
 
@@ -75,7 +77,7 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
             return False
         self._update_info_buffer(infos, dones)
         n_steps += 1
-        if isinstance(self.action_space, spaces.Discrete):
+        if is_discrete:
             actions = actions.reshape(-1, 1)
 
         for idx, done in enumerate(dones):
@@ -120,8 +122,7 @@ def _act(
             actions, values, log_probs = self.policy(observations)
         return actions.numpy(), values.numpy(), log_probs.numpy()
     noise = None if self.exploration_noise is None else self.exploration_noise.at(rollout_buffer.pos)
-    with np.errstate(all="ignore"):  # as in PyTorch, whatever the caller has NumPy do
-        return kernels.act(rows_of_numbers(observations.numpy(), kernels.dtype), noise)
+    return kernels.act(rows_of_numbers(observations.numpy(), kernels.dtype), noise)
 
 
 def _values(self: Trainable, kernels: Kernels, observations: Any) -> th.Tensor:
@@ -130,8 +131,7 @@ def _values(self: Trainable, kernels: Kernels, observations: Any) -> th.Tensor:
         with th.no_grad():
             values: th.Tensor = self.policy.predict_values(observations)
         return values
-    with np.errstate(all="ignore"):
-        return th.from_numpy(kernels.values(rows_of_numbers(observations.numpy(), kernels.dtype))[:, None])
+    return th.from_numpy(kernels.values(rows_of_numbers(observations.numpy(), kernels.dtype))[:, None])
 
 
 def _are_of_now(kernels: Kernels, self: Trainable) -> bool:

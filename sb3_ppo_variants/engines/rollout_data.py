@@ -69,4 +69,7 @@ def rows_of_numbers(observations: FloatArray, dtype: np.dtype[np.floating]) -> F
     :param observations: shape (B, ...)
     :param dtype: of the policy's parameters
     """
-    return np.ascontiguousarray(observations.reshape(len(observations), -1), dtype)
+    if observations.dtype == dtype and observations.ndim == 2 and observations.flags.c_contiguous:
+        return observations
+    with np.errstate(all="ignore"):  # as in PyTorch, a number too large for the dtype becomes infinite without a word
+        return np.ascontiguousarray(observations.reshape(len(observations), -1), dtype)

@@ -1,7 +1,6 @@
 """Samples of a rollout as the losses read them, in arrays."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +10,18 @@ from sb3_ppo_variants.engines.kernels.head import OldDistribution
 from sb3_ppo_variants.maths.arrays import FloatArray
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Samples of the rollout as the losses read them, without their observations, in the kernels' dtype."""
+class Samples(NamedTuple):
+    """Samples of the rollout as the losses read them, without their observations, in the kernels' dtype.
+
+    ``old`` is the distribution that each action came from; None where no hook reads it.
+    """
 
     actions: FloatArray
     old_values: FloatArray
     old_log_prob: FloatArray
     advantages: FloatArray
     returns: FloatArray
-    old: OldDistribution
+    old: OldDistribution | None
 
     def rows(self, index: slice | npt.NDArray[np.intp]) -> "Samples":
         """Return some of the samples."""
@@ -30,15 +31,15 @@ class Samples:
             self.old_log_prob[index],
             self.advantages[index],
             self.returns[index],
-            self.old.rows(index),
+            None if self.old is None else self.old.rows(index),
         )
 
 
-def samples_of(buffer: RolloutBuffer, old: OldDistribution, dtype: Any) -> Samples:
+def samples_of(buffer: RolloutBuffer, old: OldDistribution | None, dtype: Any) -> Samples:
     """Read a rollout.
 
     :param buffer: a full buffer, flattened
-    :param old: the distribution that each action came from
+    :param old: the distribution that each action came from, where hooks read it
     :param dtype: of the arrays
     """
     return Samples(

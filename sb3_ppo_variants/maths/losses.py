@@ -36,7 +36,7 @@ def clipped_surrogate(ratio: th.Tensor, advantages: th.Tensor, clip_low: float, 
 def clipped_surrogate_slope(ratio: FloatArray, advantages: FloatArray, clip_low: float, clip_high: float) -> FloatArray:
     """Return the slope of :func:`clipped_surrogate`: r A where the unclipped term is the smaller, else 0."""
     unclipped = advantages * ratio
-    clipped = advantages * np.clip(ratio, 1 - clip_low, 1 + clip_high)
+    clipped = advantages * np.minimum(np.maximum(ratio, 1 - clip_low), 1 + clip_high)
     return np.where(unclipped <= clipped, unclipped, 0.0)
 
 

@@ -172,8 +172,9 @@ class CompiledKernels(Kernels):
         if actor is not None:
             memory.log_prob_slopes.array[...] = actor.log_prob
             by_log_prob = memory.log_prob_slopes.address
-            if np.any(actor.entropy):
-                memory.entropy_slopes.array[...] = actor.entropy
+            entropy = actor.entropy
+            if entropy.any() if isinstance(entropy, np.ndarray) else entropy:
+                memory.entropy_slopes.array[...] = entropy
                 by_entropy = memory.entropy_slopes.address
             if actor.kl is not None:
                 memory.kl_slopes.array[...] = actor.kl

@@ -115,14 +115,14 @@ class Kernels(ABC):
         self._addresses = []
 
     def _addresses_of_now(self) -> list[int]:
-        return [parameter.data_ptr() for parameter in self._parameters]
+        return [*map(th.Tensor.data_ptr, self._parameters)]
 
     def publish(self) -> None:
         """Leave torch's optimizer as if it had made the steps itself; called at the end of an update."""
         self.actor_group.publish(self.policy.optimizer)
         self.critic_group.publish(self._critic_optimizer or self.policy.optimizer)
 
-    # Rollouts: the arrays returned are the caller's -----------------------------------------------------------------
+    # Rollouts: the arrays returned are the caller's; NumPy neither warns nor raises, whatever its settings -----------
 
     @abstractmethod
     def act(

@@ -42,6 +42,7 @@ class NumpyKernels(Kernels):
     def why_not(cls, policy: ActorCriticPolicy) -> str | None:  # noqa: ARG003, D102 -- see Kernels
         return None
 
+    @np.errstate(all="ignore")
     def act(  # noqa: D102
         self, observations: FloatArray, noise: FloatArray | None = None
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -54,6 +55,7 @@ class NumpyKernels(Kernels):
         values = self._critic.forward(observations).copy()  # the workspace is overwritten by the next pass
         return actions, values, log_probs
 
+    @np.errstate(all="ignore")
     def values(self, observations: FloatArray) -> FloatArray:  # noqa: D102
         return self._critic.forward(observations)[:, 0].copy()
 
