@@ -108,10 +108,14 @@ def _not_worth_an_entry(runs: Sequence[Mapping[str, Any]], before: float | None)
         return "not run, by what looks like a fault of sb3_ppo_variants"
     if all(run["raw"] is None for run in runs):
         return f"every test run failed ({runs[0]['reason']})"
-    mean = fmean(run["normalised"] for run in runs)
+    mean = _mean_score(runs)
     if before is not None and mean <= before:
         return f"its mean test score, {mean:.3f}, is not above the {before:.3f} of the registered configuration"
     return ""
+
+
+def _mean_score(runs: Sequence[Mapping[str, Any]]) -> float:
+    return fmean(run["normalised"] for run in runs)
 
 
 def _provenance(
@@ -121,7 +125,6 @@ def _provenance(
     protocol = ranking["protocol"]
     best, runs = line["best"][env_id], line["scores"][env_id]
     budget, seed = protocol["budget"], protocol["seed"]
-    mean = fmean(run["normalised"] for run in runs)
     iqm = iqm_on(ranking, line, [env_id])
     interval = "" if iqm.ci_low is None else f" [{iqm.ci_low:.3f}, {iqm.ci_high:.3f}]"
     returns = fmean(run["raw"] for run in runs if run["raw"] is not None)
@@ -141,7 +144,7 @@ def _provenance(
         + (f", {failed} failed runs," if failed else ""),
         f"over {len(runs)} other seeds: {', '.join(str(run['seed']) for run in runs)}.",
         *(
-            [f"On these, normalised mean {mean:.3f}, {before:.3f} with the values that were registered."]
+            [f"On these, normalised mean {_mean_score(runs):.3f}, {before:.3f} with the values that were registered."]
             if before is not None
             else []
         ),

@@ -10,7 +10,7 @@ import numpy as np
 from ..decisions.decisions import Decisions
 from ..decisions.one_for_all import OneForAll
 from ..decisions.track import Track
-from ..study.seeds import stream_seed
+from ..study.seeds import comparison_seed, stream_seed
 from . import statistics
 from .metrics import area_under_curve, score_after
 from .records import (
@@ -148,14 +148,14 @@ def _line(
 
 def _against_references(
     compare: Callable[[Scores, Scores, int], Estimate],
-    label: str,
+    figure: str,
     algorithm: str,
     scores: Mapping[str, Scores],
     seed: int,
 ) -> dict[str, Estimate | None]:
     """``compare`` with each reference; None where that is the algorithm itself or was not ranked."""
     return {
-        name: compare(scores[algorithm], scores[name], stream_seed(seed, "bootstrap", algorithm, label, name))
+        name: compare(scores[algorithm], scores[name], comparison_seed(seed, figure, algorithm, name))
         if name in scores and name != algorithm
         else None
         for name in REFERENCES
@@ -210,7 +210,7 @@ def _close_to_first(lines: Sequence[Ranked], scores: Mapping[str, Scores], seed:
         first = lines[0].algorithm
         separable = {"trpo": line.separable_from_trpo, "ppo": line.separable_from_ppo}.get(first)
         if separable is None:
-            stream = stream_seed(seed, "bootstrap", first, "difference", line.algorithm)
+            stream = comparison_seed(seed, "difference", first, line.algorithm)
             separable = statistics.iqm_difference(scores[first], scores[line.algorithm], stream).excludes(0.0)
         if not separable:
             close.append(line.algorithm)

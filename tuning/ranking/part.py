@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..study.seeds import stream_seed
+from ..study.seeds import comparison_seed, stream_seed
 from .ranking_json import RankingJson
 from .statistics import Estimate, Scores, iqm, iqm_difference
 
@@ -42,7 +42,5 @@ def difference_on(
     :param other: likewise
     :param env_ids: which environments; in the ranking's order, where these are all
     """
-    seed = stream_seed(
-        ranking["protocol"]["seed"], "bootstrap", line["algorithm"], "difference", other["algorithm"]
-    )  # make_ranking's stream
+    seed = comparison_seed(ranking["protocol"]["seed"], "difference", line["algorithm"], other["algorithm"])
     return iqm_difference(scores_on(line, env_ids), scores_on(other, env_ids), seed)

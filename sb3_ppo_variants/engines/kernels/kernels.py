@@ -66,8 +66,8 @@ class Kernels(ABC):
         self.actor_modules: list[nn.Module] = [*extractor.policy_net, policy.action_net]
         self.critic_modules: list[nn.Module] = [*extractor.value_net, policy.value_net]
         log_std = [policy.get_parameter("log_std")] if hasattr(policy, "log_std") else []
-        self.actor_group = ParameterGroup([*_parameters(self.actor_modules), *log_std])
-        self.critic_group = ParameterGroup(_parameters(self.critic_modules))
+        self.actor_group = ParameterGroup([*_parameters_of(self.actor_modules), *log_std])
+        self.critic_group = ParameterGroup(_parameters_of(self.critic_modules))
         self.head: Head = head_of(policy, self.actor_group)
         self.dtype = self.actor_group.values.dtype
         self._torch_dtype = policy.action_net.weight.dtype
@@ -202,7 +202,7 @@ class Kernels(ABC):
         """
 
 
-def _parameters(modules: list[nn.Module]) -> list[nn.Parameter]:
+def _parameters_of(modules: list[nn.Module]) -> list[nn.Parameter]:
     return [parameter for module in modules for parameter in module.parameters()]
 
 
