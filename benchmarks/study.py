@@ -10,7 +10,6 @@ the smaller search space of the two, on the same engine.
 import argparse
 import functools
 import importlib.util
-import resource
 import subprocess
 import sys
 import tempfile
@@ -45,7 +44,7 @@ def main() -> None:
             (folder / f"{algorithm}.yml").write_text(study, encoding="utf-8")
         rows = [_row(title, commands, options.trials, folder) for title, commands in _studies(options).items()]
     title = f"{ENV}, {options.trials} trials of {options.steps} steps, {options.workers} workers"
-    print(markdown([title, "seconds", "trials per hour", "CPU seconds per trial"], rows), end="\n\n")
+    print(markdown([title, "seconds", "trials per hour"], rows), end="\n\n")
     print(footer(machine(), versions()))
 
 
@@ -77,17 +76,11 @@ def _rank(options: argparse.Namespace, algorithm: str) -> list[str]:
 
 def _row(title: str, commands: list[list[str]], trials: int, folder: Path) -> list[str]:
     if "rl_zoo3.train" in commands[0] and importlib.util.find_spec("rl_zoo3") is None:
-        return [title, "not installed", "-", "-"]
-    started, cpu_before = time.perf_counter(), _cpu_seconds()
+        return [title, "not installed", "-"]
+    started = time.perf_counter()
     _run(commands, folder)
-    seconds, cpu = time.perf_counter() - started, _cpu_seconds() - cpu_before
-    return [title, f"{seconds:.0f}", f"{3600 * trials / seconds:,.0f}", f"{cpu / trials:.1f}"]
-
-
-def _cpu_seconds() -> float:
-    """Return the CPU time of all processes that have ended: unlike the clock, the same on a busy machine."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    seconds = time.perf_counter() - started
+    return [title, f"{seconds:.0f}", f"{3600 * trials / seconds:,.0f}"]
 
 
 def _run(commands: list[list[str]], folder: Path) -> None:

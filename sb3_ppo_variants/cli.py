@@ -146,6 +146,10 @@ def rank(
     if sys.platform == "win32":
         raise ValueError("rank runs on Linux and macOS; on Windows, run it inside WSL")
     try:
+        from sb3_ppo_variants.tuning.runs.local_pool import import_ahead
+
+        if dask is None and not dry_run:
+            import_ahead()
         from sb3_ppo_variants.tuning.rank import preview
         from sb3_ppo_variants.tuning.rank import rank as run_study
     except ModuleNotFoundError as error:

@@ -260,3 +260,18 @@ def test_without_the_extra_the_command_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == 'ppo-variants: rank needs optuna: pip install "sb3-ppo-variants[tuning]"\n'
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize(("options", "starts"), [([], True), (["--dry-run"], False), (["--dask", "tcp://x:1"], False)])
+def test_workers_begin_their_imports_before_the_command_does(options: list[str], starts: bool) -> None:
+    code = (
+        "import atexit, sys; from multiprocessing import forkserver; sys.modules['optuna'] = None;"
+        "atexit.register(lambda: print(forkserver._forkserver._forkserver_pid));"
+        f"sys.argv = ['ppo-variants', 'rank', 'quick', *{options}]; from sb3_ppo_variants.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.stdout != "None\n") == starts
+    if starts:
+        server = int(done.stdout)
+        wait_until(lambda: not alive(server), "the process that imported for nothing ends")

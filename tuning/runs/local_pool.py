@@ -16,7 +16,7 @@ from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from queue import SimpleQueue
@@ -216,6 +216,17 @@ class _Task:
 def _discard(pool: ProcessPool) -> None:
     pool.stop()  # type: ignore[no-untyped-call]
     pool.join()
+
+
+def import_ahead() -> None:
+    """Let the process that workers are copied from begin its imports now, beside what this one does before its tasks.
+
+    It ends with this process, whether there are tasks or not.
+    """
+    if sys.platform == "linux":
+        _prepare_environment()
+        _context()
+        forkserver.ensure_running()
 
 
 def _context() -> BaseContext:
