@@ -1,10 +1,11 @@
 """A ranking on some of its environments."""
 
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sb3_ppo_variants.tuning.ranking import statistics
+from sb3_ppo_variants.tuning.ranking import comparisons, statistics
 from sb3_ppo_variants.tuning.ranking.part import difference_on, iqm_on, scores_on
 from sb3_ppo_variants.tuning.ranking.ranking_json import read_ranking
 
@@ -32,3 +33,31 @@ def test_on_one_environment_they_are_of_its_runs_alone(finished_study: Path) -> 
     assert difference_on(ranking, first, second, ["Acrobot-v1"]).value == pytest.approx(alone.value - others.value)
     unranked = {key: value for key, value in first.items() if key not in ("iqm", "ci_low", "ci_high")}
     assert iqm_on(ranking, unranked, ranking["environments"]).value == pytest.approx(first["iqm"])
+
+
+def test_a_pair_has_the_same_figures_from_both_sides(finished_study: Path) -> None:
+    ranking = read_ranking(finished_study)
+    lines = {line["algorithm"]: line for line in ranking["ranking"]}
+    assert {"trpo", "ppo"} < lines.keys()
+    for first, second in permutations(lines, 2):
+        if not {first, second} & {"trpo", "ppo"}:
+            continue
+        there = difference_on(ranking, lines[first], lines[second], ranking["environments"])
+        back = difference_on(ranking, lines[second], lines[first], ranking["environments"])
+        assert there.ci_low is not None
+        assert there.ci_high is not None
+        assert (back.value, back.ci_low, back.ci_high) == (-there.value, -there.ci_high, -there.ci_low)
+        if second in ("trpo", "ppo"):
+            assert vars(there) == lines[first][f"difference_from_{second}"]
+            assert there.excludes(0.0) == lines[first][f"separable_from_{second}"]
+
+
+def test_chances_of_a_pair_add_up_to_one() -> None:
+    rng = np.random.default_rng(5)
+    one, other = [rng.normal(size=9)], [rng.normal(size=9)]
+    there = comparisons.improvement(3, ("ppo", "spo"), one, other)
+    back = comparisons.improvement(3, ("spo", "ppo"), other, one)
+    assert there.ci_low is not None
+    assert there.ci_high is not None
+    assert (1 - there.value, 1 - there.ci_high, 1 - there.ci_low) == pytest.approx(tuple(vars(back).values()))
+    assert there != comparisons.improvement(4, ("ppo", "spo"), one, other), "the study's seed has no say"

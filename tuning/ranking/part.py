@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from ..study.seeds import comparison_seed, stream_seed
+from ..study.seeds import stream_seed
+from .comparisons import difference
 from .ranking_json import RankingJson
-from .statistics import Estimate, Scores, iqm, iqm_difference
+from .statistics import Estimate, Scores, iqm
 
 
 def scores_on(line: Mapping[str, Any], env_ids: Sequence[str]) -> Scores:
@@ -42,5 +43,5 @@ def difference_on(
     :param other: likewise
     :param env_ids: which environments; in the ranking's order, where these are all
     """
-    seed = comparison_seed(ranking["protocol"]["seed"], "difference", line["algorithm"], other["algorithm"])
-    return iqm_difference(scores_on(line, env_ids), scores_on(other, env_ids), seed)
+    names = (line["algorithm"], other["algorithm"])
+    return difference(ranking["protocol"]["seed"], names, scores_on(line, env_ids), scores_on(other, env_ids))

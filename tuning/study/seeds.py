@@ -65,17 +65,6 @@ def stream_seed(seed: int, *labels: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def comparison_seed(seed: int, figure: str, algorithm: str, other: str) -> int:
-    """Seed of the bootstrap stream of a figure that holds one algorithm against another.
-
-    :param seed: seed of the study
-    :param figure: "improvement" or "difference"
-    :param algorithm: name of the first in the study
-    :param other: name of the second
-    """
-    return stream_seed(seed, "bootstrap", algorithm, figure, other)
-
-
 def _draw(sequence: np.random.SeedSequence, size: int, purpose: int) -> tuple[RunSeed, ...]:
     """Distinct multiples of the stride; the slot's remainder modulo 4 keeps the purposes apart."""
     rng = np.random.Generator(np.random.PCG64(sequence))
