@@ -1986,14 +1986,6 @@ MUTANTS = [
         "add_up_to_one",
     ),
     Mutant(
-        "the workers' imports wait for the command's",
-        "cli.py",
-        "        if dask is None and not dry_run:\n            import_ahead()",
-        "        if False:\n            import_ahead()",
-        "tests/tuning/test_tuning_rank.py",
-        "begin_their_imports",
-    ),
-    Mutant(
         "the power of a study depends on who was better",
         "tuning/ranking/power.py",
         "return float(difference_of_iqms(samples, n, axis=-1) - np.quantile(lower_ends, 1 - _POWER))",
