@@ -123,7 +123,10 @@ def rank(
     algos: Annotated[
         str | None, typer.Option(help="Rank these instead of the study's: ids with commas between, or all.")
     ] = None,
-    envs: Annotated[str | None, typer.Option(help="Only these environments of the study, commas between.")] = None,
+    envs: Annotated[
+        str | None,
+        typer.Option(help="Only these of its environments, commas between; of a folder, its shipped study's too."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the study's seed.")] = None,
     sampler: Annotated[
         str | None, typer.Option(help="Optuna's sampler: tpe, gp or random.", show_default="the study's")

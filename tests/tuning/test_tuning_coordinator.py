@@ -350,6 +350,15 @@ class Interrupted:
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture
+def usual_interrupts() -> Iterator[None]:
+    """Ctrl-C as at a terminal: a test run in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("usual_interrupts")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("after", [1, 5])
 def test_an_interrupt_that_python_forgets_still_stops_the_study(tmp_path: Path, after: int) -> None:
@@ -359,10 +368,9 @@ def test_an_interrupt_that_python_forgets_still_stops_the_study(tmp_path: Path, 
             if len(self.runs) == after:
                 Interrupted()
 
-    before = signal.getsignal(signal.SIGINT)
     decisions = Decisions.of(study(), "test", f"sqlite:///{tmp_path / 'study.db'}")
     store = CellStore(tmp_path / "cells", lambda line: None)
     with pytest.raises(KeyboardInterrupt):
         Coordinator(decisions, store, Threads(), Thrower(), run=result_of).run()
     assert len(list((tmp_path / "cells").glob("*.json"))) <= after + 1
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

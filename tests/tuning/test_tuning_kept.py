@@ -56,6 +56,26 @@ def test_a_part_of_it_has_them_too_and_what_is_new_has_those_of_now(kept: Path) 
     assert set(study.registered_configurations) == {"small_steps"}
 
 
+def test_a_folder_goes_on_with_further_environments_of_its_shipped_study(tmp_path: Path) -> None:
+    begun = load_study("standard", environments=["Acrobot-v1"], algorithms=["ppo"])
+    then = {"ppo": {"Acrobot-v1": {**OF_THEN, "n_timesteps": 50000}}}
+    pin_protocol(tmp_path, protocol_of("standard", begun.model_copy(update={"registered_configurations": then})))
+    both = load_study(str(tmp_path), environments=["Acrobot-v1", "Hopper-v5"])
+    shipped = load_study("standard", algorithms=["ppo"])
+    assert both.environments == {env_id: shipped.environments[env_id] for env_id in ("Acrobot-v1", "Hopper-v5")}
+    assert both.space("ppo", "Acrobot-v1").default == then["ppo"]["Acrobot-v1"]
+    assert both.space("ppo", "Hopper-v5").default == shipped.space("ppo", "Hopper-v5").default
+    assert pin_protocol(tmp_path, protocol_of("standard", both))["extensions"] == [{"environments": ["Hopper-v5"]}]
+    assert list(load_study(str(tmp_path)).environments) == ["Acrobot-v1", "Hopper-v5"]
+    with pytest.raises(ValueError, match="CartPole-v1 is not one of its environments"):
+        load_study(str(tmp_path), environments=["CartPole-v1"])
+
+
+def test_a_study_of_ones_own_has_no_further_environments(kept: Path) -> None:
+    with pytest.raises(ValueError, match=r"Acrobot-v1 is not one of its environments \(CartPole-v1\)"):
+        load_study(str(kept), environments=["Acrobot-v1"])
+
+
 def test_a_folder_that_was_begun_with_others_says_how_to_go_on(kept: Path) -> None:
     changed = load_study(str(kept.parent / "mine.yml"))
     now = changed.model_copy(update={"registered_configurations": {}})

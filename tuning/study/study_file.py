@@ -204,7 +204,8 @@ class StudyChoices(TypedDict, total=False):
 
     :param algorithms: rank these instead of the study's: its own names, or ids; ["all"] for every registered one and
         the study's own
-    :param environments: only these of the study's environments
+    :param environments: only these of the study's environments; of a folder of a shipped study's results, those too
+        that the shipped study has beside the folder's
     :param seed: instead of the study's
     :param sampler: instead of the study's
     :param pruner: instead of the study's
@@ -228,7 +229,7 @@ def load_study(name_or_path: str, **choices: Unpack[StudyChoices]) -> Study:
     :raises ValueError: one line that says what is wrong, where, and what would be right
     """
     try:
-        return _checked(_changed(Study.model_validate(_content(name_or_path)), choices))
+        return _checked(_changed(Study.model_validate(_content(name_or_path, choices)), choices))
     except ValidationError as error:
         raise ValueError(f"study {name_or_path}: {one_line(error)}") from error
     except ValueError as error:
@@ -248,9 +249,13 @@ def _is_folder(name_or_path: str) -> bool:
     return name_or_path not in shipped_studies() and Path(name_or_path).is_dir()
 
 
-def _content(name_or_path: str) -> dict[str, Any]:
+def _content(name_or_path: str, choices: StudyChoices) -> dict[str, Any]:
     if _is_folder(name_or_path):
-        return kept_study(Path(name_or_path))[1]
+        name, kept = kept_study(Path(name_or_path))
+        shipped = load_unique(_read(name))["environments"] if name in shipped_studies() else {}
+        more = [env_id for env_id in choices.get("environments") or [] if env_id not in kept["environments"]]
+        kept["environments"] |= {env_id: shipped[env_id] for env_id in more if env_id in shipped}
+        return kept
     try:
         content = load_unique(_read(name_or_path))
     except yaml.YAMLError as error:
