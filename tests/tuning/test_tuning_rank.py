@@ -254,7 +254,7 @@ def test_whatever_stops_a_study_says_that_it_can_be_resumed(
 @pytest.mark.end_to_end
 def test_without_the_extra_the_command_says_what_to_install() -> None:
     code = (
-        "import sys; sys.modules['optuna'] = None; sys.argv = ['ppo-variants', 'rank', 'quick'];"
+        "import sys; sys.modules['optuna'] = None; sys.argv = ['ppo-variants', 'rank', 'quick', '--dry-run'];"
         "from sb3_ppo_variants.cli import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
