@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sb3_ppo_variants.tuning.ranking import comparisons, statistics
+from sb3_ppo_variants.tuning.ranking import statistics
+from sb3_ppo_variants.tuning.ranking.comparisons import IMPROVEMENT, compared
 from sb3_ppo_variants.tuning.ranking.part import difference_on, iqm_on, scores_on
 from sb3_ppo_variants.tuning.ranking.ranking_json import read_ranking
 
@@ -55,9 +56,9 @@ def test_a_pair_has_the_same_figures_from_both_sides(finished_study: Path) -> No
 def test_chances_of_a_pair_add_up_to_one() -> None:
     rng = np.random.default_rng(5)
     one, other = [rng.normal(size=9)], [rng.normal(size=9)]
-    there = comparisons.improvement(3, ("ppo", "spo"), one, other)
-    back = comparisons.improvement(3, ("spo", "ppo"), other, one)
+    there = compared(IMPROVEMENT, 3, ("ppo", "spo"), one, other)
+    back = compared(IMPROVEMENT, 3, ("spo", "ppo"), other, one)
     assert there.ci_low is not None
     assert there.ci_high is not None
     assert (1 - there.value, 1 - there.ci_high, 1 - there.ci_low) == pytest.approx(tuple(vars(back).values()))
-    assert there != comparisons.improvement(4, ("ppo", "spo"), one, other), "the study's seed has no say"
+    assert there != compared(IMPROVEMENT, 4, ("ppo", "spo"), one, other), "the study's seed has no say"

@@ -1,52 +1,46 @@
 """One algorithm held against another: the figures are the same whichever of the two they are asked of."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ..study.seeds import stream_seed
 from .results import REFERENCES
 from .statistics import Estimate, Scores, iqm_difference, probability_of_improvement
 
 
-def difference(seed: int, names: tuple[str, str], scores: Scores, others: Scores) -> Estimate:
-    """IQM of the first algorithm minus IQM of the second, with its interval.
+class Figure(NamedTuple):
+    """What is said of a pair of algorithms.
 
-    :param seed: of the study
-    :param names: of both in the study; the pair has its own bootstrap stream
-    :param scores: of the first, one array for each environment
-    :param others: of the second, likewise
+    :param label: of its bootstrap streams
+    :param estimate: computes it from the scores of both and a seed
+    :param total: what the figures of the two directions add up to
     """
-    return _compared(iqm_difference, "difference", 0.0, seed, names, scores, others)
+
+    label: str
+    estimate: Callable[[Scores, Scores, int], Estimate]
+    total: float
 
 
-def improvement(seed: int, names: tuple[str, str], scores: Scores, others: Scores) -> Estimate:
-    """Chance that a run of the first algorithm beats one of the second, with its interval.
-
-    :param seed: of the study
-    :param names: of both in the study; the pair has its own bootstrap stream
-    :param scores: of the first, one array for each environment
-    :param others: of the second, likewise
-    """
-    return _compared(probability_of_improvement, "improvement", 1.0, seed, names, scores, others)
+DIFFERENCE = Figure("difference", iqm_difference, 0.0)
+IMPROVEMENT = Figure("improvement", probability_of_improvement, 1.0)
 
 
-def _compared(  # noqa: PLR0917 -- a figure, and what it is a figure of
-    figure: Callable[[Scores, Scores, int], Estimate],
-    label: str,
-    total: float,
-    seed: int,
-    names: tuple[str, str],
-    scores: Scores,
-    others: Scores,
-) -> Estimate:
-    """Return a figure of a pair; those of the two directions add up to ``total``.
+def compared(figure: Figure, seed: int, names: tuple[str, str], scores: Scores, others: Scores) -> Estimate:
+    """Return a figure of one algorithm against another, with its interval.
 
     Resampled anew for each direction, an interval whose end is near zero would say that A is separable from B, and B
     not from A.
+
+    :param figure: which
+    :param seed: of the study
+    :param names: of both in the study; the pair has its own bootstrap stream
+    :param scores: of the first, one array for each environment
+    :param others: of the second, likewise
     """
     first, second = names
     if _is_the_reference(first, second):
-        return _mirrored(_compared(figure, label, total, seed, (second, first), others, scores), total)
-    return figure(scores, others, stream_seed(seed, "bootstrap", first, label, second))
+        return _mirrored(compared(figure, seed, (second, first), others, scores), figure.total)
+    return figure.estimate(scores, others, stream_seed(seed, "bootstrap", first, figure.label, second))
 
 
 def _is_the_reference(first: str, second: str) -> bool:

@@ -1,6 +1,6 @@
 """From the decisions of a finished study to its ranking: which comparisons are made, and of what."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, median
 from typing import Any, TypeVar
@@ -11,7 +11,8 @@ from ..decisions.decisions import Decisions
 from ..decisions.one_for_all import OneForAll
 from ..decisions.track import Track
 from ..study.seeds import stream_seed
-from . import comparisons, statistics
+from . import statistics
+from .comparisons import DIFFERENCE, IMPROVEMENT, Figure, compared
 from .metrics import area_under_curve, score_after
 from .records import (
     best_record,
@@ -122,8 +123,8 @@ def _line(
     def stream(*labels: str) -> int:
         return stream_seed(seed, "bootstrap", algorithm, *labels)
 
-    improvement = _against_references(comparisons.improvement, algorithm, scores, seed)
-    difference = _against_references(comparisons.difference, algorithm, scores, seed)
+    improvement = _against_references(IMPROVEMENT, algorithm, scores, seed)
+    difference = _against_references(DIFFERENCE, algorithm, scores, seed)
     separable = {name: None if value is None else value.excludes(0.0) for name, value in difference.items()}
     finished = [result for track in tracks for result in tested(track) if result.status == "ok"]
     seconds = sum(result.seconds for result in finished)
@@ -147,14 +148,14 @@ def _line(
 
 
 def _against_references(
-    compare: Callable[[int, tuple[str, str], Scores, Scores], Estimate],
+    figure: Figure,
     algorithm: str,
     scores: Mapping[str, Scores],
     seed: int,
 ) -> dict[str, Estimate | None]:
-    """``compare`` with each reference; None where that is the algorithm itself or was not ranked."""
+    """The figure against each reference; None where that is the algorithm itself or was not ranked."""
     return {
-        name: compare(seed, (algorithm, name), scores[algorithm], scores[name])
+        name: compared(figure, seed, (algorithm, name), scores[algorithm], scores[name])
         if name in scores and name != algorithm
         else None
         for name in REFERENCES
@@ -203,13 +204,17 @@ def _with_joint_statistics(lines: Sequence[Ranked], scores: Mapping[str, Scores]
 
 
 def _close_to_first(lines: Sequence[Ranked], scores: Mapping[str, Scores], seed: int) -> list[str]:
-    """Algorithms of lower ranks that the first is not separable from."""
-    lower = [line.algorithm for line in lines if line.rank > 1]
-    return [name for name in lower if not _are_separable(lines[0].algorithm, name, scores, seed)]
-
-
-def _are_separable(first: str, second: str, scores: Mapping[str, Scores], seed: int) -> bool:
-    return comparisons.difference(seed, (first, second), scores[first], scores[second]).excludes(0.0)
+    """Algorithms of lower ranks that the first is not separable from, by the numbers of the table where it has them."""
+    close: list[str] = []
+    for line in (line for line in lines if line.rank > 1):
+        first, second = lines[0].algorithm, line.algorithm
+        separable = {"trpo": line.separable_from_trpo, "ppo": line.separable_from_ppo}.get(first)
+        if separable is None:
+            difference = compared(DIFFERENCE, seed, (first, second), scores[first], scores[second])
+            separable = difference.excludes(0.0)
+        if not separable:
+            close.append(second)
+    return close
 
 
 def _taus(scores: Mapping[str, Scores]) -> list[float]:

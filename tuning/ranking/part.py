@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..study.seeds import stream_seed
-from .comparisons import difference
+from .comparisons import DIFFERENCE, compared
 from .ranking_json import RankingJson
 from .statistics import Estimate, Scores, iqm
 
@@ -44,4 +44,5 @@ def difference_on(
     :param env_ids: which environments; in the ranking's order, where these are all
     """
     names = (line["algorithm"], other["algorithm"])
-    return difference(ranking["protocol"]["seed"], names, scores_on(line, env_ids), scores_on(other, env_ids))
+    seed = ranking["protocol"]["seed"]
+    return compared(DIFFERENCE, seed, names, scores_on(line, env_ids), scores_on(other, env_ids))
