@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
@@ -143,6 +144,16 @@ def test_workers_that_cannot_start_are_an_error_not_an_endless_loop(tmp_path: Pa
     with pytest.raises(futures.BrokenExecutor, match=r"die as soon as they start; see .*workers.log"):
         pool.submit(pow, 2, 2).result(timeout=120)
     pool.shutdown(cancel_futures=True)
+
+
+def test_workers_that_cannot_start_for_a_moment_are_waited_for(executor: LocalExecutor, tmp_path: Path) -> None:
+    """As when the process that they are copies of was killed and is not gone yet."""
+    executor.submit(pow, 2, 2).result()  # so that what they are copies of has its imports, and a start takes no time
+    with LocalExecutor(1, log=tmp_path / "folder" / "workers.log") as pool:
+        future = pool.submit(pow, 2, 2)
+        time.sleep(0.6)
+        (tmp_path / "folder").mkdir()
+        assert future.result(timeout=120) == 4
 
 
 def test_shutdown_kills_what_runs_and_cancels_what_waits(tmp_path: Path) -> None:

@@ -32,7 +32,9 @@ T = TypeVar("T")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 # Torch's compiler is imported by the first optimizer
 _IMPORTED_ONCE = ("sb3_ppo_variants.tuning.runs.cell", "sb3_ppo_variants.families", "torch._dynamo")
-_MAX_BREAKAGES = 2
+# Pauses before a worker is started after others that died with no task. Where they died because the process
+# died that they are copies of, every start fails until the system has cleared that process away.
+_PAUSES = (0.1, 0.4, 1.6)
 _MEMORY_CHECK_SECONDS = 0.1
 _LOOK_SECONDS = 0.1
 # Exit codes of a worker over its memory limit: under its first task, or under a later one, when the
@@ -193,11 +195,13 @@ class LocalExecutor(futures.Executor):
 
     def _count_breakage(self, task: "_Task") -> None:
         """Note that a worker died before it had taken the task: not the task's fault, but it must end."""
-        task.breakages += 1
-        if task.breakages > _MAX_BREAKAGES:
-            where = f"; see {self.log}" if self.log else ""
-            with suppress(futures.InvalidStateError):
-                task.future.set_exception(futures.BrokenExecutor(f"worker processes die as soon as they start{where}"))
+        if task.breakages < len(_PAUSES):
+            time.sleep(_PAUSES[task.breakages])
+            task.breakages += 1
+            return
+        where = f"; see {self.log}" if self.log else ""
+        with suppress(futures.InvalidStateError):
+            task.future.set_exception(futures.BrokenExecutor(f"worker processes die as soon as they start{where}"))
 
 
 @dataclass
