@@ -1972,10 +1972,18 @@ MUTANTS = [
     Mutant(
         "a pair of algorithms is resampled anew from the other side",
         "tuning/ranking/comparisons.py",
-        "    if _is_the_reference(first, second):",
+        "    if _place(first) < _place(second):",
         "    if False:",
         "tests/tuning/test_tuning_part.py",
         "same_figures_from_both_sides",
+    ),
+    Mutant(
+        "algorithms with equal scores are resampled differently",
+        "tuning/ranking/comparisons.py",
+        'stream_seed(seed, "bootstrap", figure.label)',
+        'stream_seed(seed, "bootstrap", first, figure.label)',
+        "tests/tuning/test_tuning_part.py",
+        "equal_scores_have_equal_figures",
     ),
     Mutant(
         "the ends of an interval are not exchanged where it is mirrored",

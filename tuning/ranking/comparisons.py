@@ -11,7 +11,7 @@ from .statistics import Estimate, Scores, iqm_difference, probability_of_improve
 class Figure(NamedTuple):
     """What is said of a pair of algorithms.
 
-    :param label: of its bootstrap streams
+    :param label: of its bootstrap stream
     :param estimate: computes it from the scores of both and a seed
     :param total: what the figures of the two directions add up to
     """
@@ -29,23 +29,23 @@ def compared(figure: Figure, seed: int, names: tuple[str, str], scores: Scores, 
     """Return a figure of one algorithm against another, with its interval.
 
     Resampled anew for each direction, an interval whose end is near zero would say that A is separable from B, and B
-    not from A.
+    not from A; with a stream for each pair, of two algorithms with equal scores one might be separable from a third.
 
-    :param figure: which
+    :param figure: which; all pairs share its bootstrap stream
     :param seed: of the study
-    :param names: of both in the study; the pair has its own bootstrap stream
+    :param names: of both in the study
     :param scores: of the first, one array for each environment
     :param others: of the second, likewise
     """
     first, second = names
-    if _is_the_reference(first, second):
+    if _place(first) < _place(second):
         return _mirrored(compared(figure, seed, (second, first), others, scores), figure.total)
-    return figure.estimate(scores, others, stream_seed(seed, "bootstrap", first, figure.label, second))
+    return figure.estimate(scores, others, stream_seed(seed, "bootstrap", figure.label))
 
 
-def _is_the_reference(first: str, second: str) -> bool:
-    """Whether the others of a study, the second among them, are held against the first."""
-    return first in REFERENCES and second not in REFERENCES[REFERENCES.index(first) :]
+def _place(name: str) -> tuple[int, str]:
+    """The later of two is resampled first, so that a reference always has the same draws."""
+    return REFERENCES.index(name) if name in REFERENCES else len(REFERENCES), name
 
 
 def _mirrored(estimate: Estimate, total: float) -> Estimate:

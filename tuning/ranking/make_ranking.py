@@ -77,7 +77,7 @@ def make_ranking(
         one_for_all=one_for_all,
         taus=taus,
         profiles={
-            algorithm: statistics.performance_profile(own, taus, stream_seed(seed, "bootstrap", algorithm, "profile"))
+            algorithm: statistics.performance_profile(own, taus, stream_seed(seed, "bootstrap", "profile"))
             for algorithm, own in scores.items()
         },
         equal_seconds=limits,
@@ -120,8 +120,8 @@ def _line(
     algorithm = runs.algorithm
     own, tracks = scores[algorithm], part.tracks[algorithm]
 
-    def stream(*labels: str) -> int:
-        return stream_seed(seed, "bootstrap", algorithm, *labels)
+    def stream(label: str) -> int:
+        return stream_seed(seed, "bootstrap", label)
 
     improvement = _against_references(IMPROVEMENT, algorithm, scores, seed)
     difference = _against_references(DIFFERENCE, algorithm, scores, seed)
@@ -188,7 +188,7 @@ def _with_joint_statistics(lines: Sequence[Ranked], scores: Mapping[str, Scores]
     if "trpo" in scores:
         p_values = statistics.holm(
             {
-                name: statistics.permutation_p_value(own, scores["trpo"], stream_seed(seed, "permutation", name))
+                name: statistics.permutation_p_value(own, scores["trpo"], stream_seed(seed, "permutation"))
                 for name, own in scores.items()
                 if name != "trpo"
             }
@@ -238,7 +238,7 @@ def _one_for_all(
         if without:
             continue
         sample = [np.array([run["normalised"] for run in runs]) for runs in scores.values()]
-        stream = stream_seed(seed, "bootstrap", algorithm, "one for all")
+        stream = stream_seed(seed, "bootstrap", "one for all")
         mean = fmean(float(value) for values in sample for value in values)
         lines.append(RankedForAll(algorithm, 0, statistics.iqm(sample, stream), mean, origin, params, scores))
     return _in_order(lines), missing

@@ -29,8 +29,7 @@ def iqm_on(ranking: RankingJson, line: Mapping[str, Any], env_ids: Sequence[str]
     """
     if "iqm" in line and set(env_ids) == set(ranking["environments"]):
         return Estimate(line["iqm"], line["ci_low"], line["ci_high"])
-    seed = stream_seed(ranking["protocol"]["seed"], "bootstrap", line["algorithm"], *env_ids)
-    return iqm(scores_on(line, env_ids), seed)
+    return iqm(scores_on(line, env_ids), stream_seed(ranking["protocol"]["seed"], "bootstrap", "iqm"))
 
 
 def difference_on(
