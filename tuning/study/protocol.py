@@ -76,7 +76,7 @@ def protocol_of(name: str, study: Study) -> dict[str, Any]:
         protocol["environment_settings"] = settings
     if study.budget.checkpoint_every is not None:
         protocol["resets_at_checkpoints"] = "all environments of a run, seeded from its seed and the steps so far"
-    plain: dict[str, Any] = json.loads(canonical_json(protocol))
+    plain: dict[str, Any] = json.loads(json.dumps(protocol, allow_nan=False))
     return plain
 
 
