@@ -234,6 +234,14 @@ def test_protocols_of_studies_without_configurations_stay_as_they_were() -> None
     assert "configurations" not in protocol
 
 
+def test_registered_configurations_keep_their_order() -> None:
+    """A study that is made again from its folder has them from its protocol, and writes them to best.yml."""
+    study = study_of("ppo")
+    registered = study.space("ppo", "CartPole-v1").default
+    assert list(registered) != sorted(registered)
+    assert list(protocol_of("small", study)["registered_configurations"]["ppo"]["CartPole-v1"]) == list(registered)
+
+
 def test_export_takes_the_best_configuration_of_an_algorithm_and_names_it(ranked: Path, tmp_path: Path) -> None:
     exported = export(ranked, tmp_path)
     content = json.loads((ranked / "ranking.json").read_text())
