@@ -16,7 +16,6 @@ from reporting import footer, machine, markdown, one_thread, positive, versions
 os.environ.update(one_thread())  # before NumPy and torch make their thread pools
 
 import torch
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_ppo_variants import ClipPPO
@@ -29,7 +28,6 @@ from sb3_ppo_variants.training import logs
 PARTS: dict[str, list[tuple[Any, str]]] = {
     "environment and VecEnv": [(DummyStep, "__call__")],
     "rollout: policy": [(kernels, method) for kernels in KERNELS.values() for method in ("act", "values")],
-    "rollout: callbacks": [(BaseCallback, "update_locals"), (BaseCallback, "on_step")],
     "rollout: the rest": [(ClipPPO, "collect_rollouts")],
     "update: networks forward": [(kernels, "evaluate") for kernels in KERNELS.values()],
     "update: networks backward": [(kernels, "backward") for kernels in KERNELS.values()],

@@ -15,9 +15,10 @@ from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from helpers import ARRAY_ENGINES, mostly_slow
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_ppo_variants import ClipPPO
@@ -112,7 +113,7 @@ def _described(value: Any) -> Any:
 def collect(
     engine: str,
     make: Callable[[], VecEnv],
-    callback: BaseCallback,
+    callback: MaybeCallback,
     *,
     prepare: Callable[[ClipPPO], Any] = lambda model: None,
     cls: type[ClipPPO] = ClipPPO,
@@ -153,6 +154,8 @@ def assert_equal_rollouts(
         assert len(other.seen) == len(callback.seen)
         for ours, theirs in zip(other.seen, callback.seen, strict=True):
             assert_alike({name: ours[name] for name in theirs}, theirs)
+        if watching is Watching:  # without a callback, whose locals are left out then
+            assert_alike(collect(engine, make, None, **arguments), expected)
     return expected
 
 
@@ -355,6 +358,32 @@ def _move_in_the_buffer(model: Any, seen: dict[str, Any]) -> None:
 )
 def test_a_callback_that_interferes_changes_what_it_changes_with_sb3(interfere: Callable[..., Any]) -> None:
     assert_equal_rollouts(Batched, lambda: Watching(interfere))
+
+
+def test_a_function_as_callback_is_told_of_every_step() -> None:
+    """SB3 wraps it as it wraps no callback at all."""
+    seen: list[list[Any]] = []
+    for engine in ("torch", *ARRAY_ENGINES):
+        steps: list[Any] = []
+
+        def remember(locals_: dict[str, Any], globals_: dict[str, Any], steps: list[Any] = steps) -> bool:
+            steps.append([_described(locals_[name]) for name in ("obs_tensor", "values", "log_probs", "new_obs")])
+            return True
+
+        collect(engine, lambda: Batched(distorted()), remember)
+        seen.append(steps)
+    assert len(seen[0]) == 2 * N_STEPS
+    for ours in seen[1:]:
+        assert_alike(ours, seen[0])
+
+
+def test_a_callback_without_a_function_counts_its_calls() -> None:
+    counts = set()
+    for engine in ("torch", *ARRAY_ENGINES):
+        callback = ConvertCallback(None)
+        collect(engine, lambda: Batched(distorted()), callback)
+        counts.add((callback.n_calls, callback.num_timesteps))
+    assert counts == {(2 * N_STEPS, 2 * N_STEPS * 3)}
 
 
 class AtTheStart(Watching):

@@ -7,7 +7,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -18,6 +18,7 @@ from sb3_ppo_variants.engines.gae import compute_returns_and_advantage
 from sb3_ppo_variants.engines.kernels.kernels import Kernels
 from sb3_ppo_variants.engines.lean_step import lean_step
 from sb3_ppo_variants.engines.rollout_data import rows_of_numbers
+from sb3_ppo_variants.engines.untouched import is_untouched
 from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.finite import all_finite, in_the_rollout
@@ -50,20 +51,19 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     callback.on_rollout_start()
     kernels.unbind()
     step = lean_step(env)
+    has_readers = not (is_untouched(callback, ConvertCallback) and callback.callback is None)
     is_discrete = isinstance(self.action_space, spaces.Discrete)
     bounds = (self.action_space.low, self.action_space.high) if isinstance(self.action_space, spaces.Box) else None
     action_shape = (-1, *self.action_space.shape)  # type: ignore[misc]
 
     n_steps = 0
     while n_steps < n_rollout_steps:
-        obs_tensor = _as_tensor(self._last_obs, self)
-        flat_actions, value_array, log_prob_array = _act(self, kernels, obs_tensor, rollout_buffer)
+        observations = _as_array(self._last_obs, self, kernels.dtype)
+        flat_actions, value_array, log_prob_array = _act(self, kernels, observations, rollout_buffer)
         # Before the environment sees such an action; an infinite mean leaves the log-probability finite
         if not (is_finite(log_prob_array) and (bounds is None or is_finite(flat_actions))):
             cause = "log-prob" if all_finite(self._last_obs) else "observation"
             raise NonFiniteUpdateError(cause, in_the_rollout(self.num_timesteps))
-        # Callbacks know them as tensors, in SB3's names
-        values, log_probs = th.from_numpy(value_array), th.from_numpy(log_prob_array)
         actions = clipped_actions = flat_actions.reshape(action_shape)
         if bounds is not None:
             clipped_actions = np.maximum(actions, bounds[0])
@@ -72,7 +72,10 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
         new_obs, rewards, dones, infos = step(clipped_actions)
 
         self.num_timesteps += env.num_envs
-        callback.update_locals(locals())
+        if has_readers:
+            # Callbacks know them as tensors, in SB3's names
+            obs_tensor, values, log_probs = map(th.from_numpy, (observations, value_array, log_prob_array))
+            callback.update_locals(locals())
         if not callback.on_step():
             return False
         self._update_info_buffer(infos, dones)
@@ -102,6 +105,22 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     return True
 
 
+def _as_array(observations: Any, self: Trainable, dtype: np.dtype[np.floating]) -> FloatArray:
+    """Return the policy's input as the array behind the tensor that SB3 would make of it.
+
+    :param observations: what the environment returned
+    :param self: the model
+    :param dtype: of the kernels
+    """
+    is_usual = (
+        type(observations) is np.ndarray
+        and observations.dtype == dtype
+        and observations.shape[1:] == self.policy.observation_space.shape
+        and observations.flags.c_contiguous
+    )
+    return observations if is_usual else _as_tensor(observations, self).numpy()
+
+
 def _as_tensor(observations: Any, self: Trainable) -> Any:
     """Return the policy's input as SB3 makes it; an unusual one goes through SB3's policy first, for its checks."""
     space = self.policy.observation_space
@@ -114,15 +133,15 @@ def _as_tensor(observations: Any, self: Trainable) -> Any:
 
 
 def _act(
-    self: Trainable, kernels: Kernels, observations: Any, rollout_buffer: RolloutBuffer
+    self: Trainable, kernels: Kernels, observations: FloatArray, rollout_buffer: RolloutBuffer
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Draw an action per row; return actions, values, shape (B, 1), and log-probabilities, shape (B,)."""
     if not _are_of_now(kernels, self):
         with th.no_grad(), exploring(self, rollout_buffer):
-            actions, values, log_probs = self.policy(observations)
+            actions, values, log_probs = self.policy(th.from_numpy(observations))
         return actions.numpy(), values.numpy(), log_probs.numpy()
     noise = None if self.exploration_noise is None else self.exploration_noise.at(rollout_buffer.pos)
-    return kernels.act(rows_of_numbers(observations.numpy(), kernels.dtype), noise)
+    return kernels.act(rows_of_numbers(observations, kernels.dtype), noise)
 
 
 def _values(self: Trainable, kernels: Kernels, observations: Any) -> th.Tensor:

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any, TypeGuard, TypeVar
 
 from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import ConvertCallback
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -27,6 +28,7 @@ _METHODS = {
         "normalize_reward",
         "_update_reward",
     ),
+    ConvertCallback: ("update_locals", "update_child_locals", "on_step", "_on_step"),
     RunningMeanStd: ("update", "update_from_moments"),
     RolloutBuffer: (
         "reset",

@@ -1,12 +1,11 @@
 """What the slope hooks of a variant see on arrays: the twin of :class:`MiniBatch`."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sb3_ppo_variants.maths.arrays import FloatArray
 
 
-@dataclass(frozen=True, eq=False)
-class ArrayBatch:
+class ArrayBatch(NamedTuple):
     """One minibatch under the policy being trained. All arrays have shape (batch,) but the actions and Gaussians.
 
     :param actions: actions taken, shape (batch, action dimensions)
