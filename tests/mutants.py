@@ -1213,7 +1213,7 @@ MUTANTS = [
     Mutant(
         "an array of numbers of another kind reaches the kernels unseen",
         "engines/rollout.py",
-        "        and observations.dtype == dtype\n",
+        "        and observations.dtype in _NUMBERS\n",
         "",
         "tests/test_rollout.py",
         "refused and objects",

@@ -23,6 +23,8 @@ from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.finite import all_finite, in_the_rollout
 
+_NUMBERS = (np.dtype(np.float32), np.dtype(np.float64))
+
 
 def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kept recognisable
     self: Trainable,
@@ -58,7 +60,7 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
 
     n_steps = 0
     while n_steps < n_rollout_steps:
-        observations = _as_array(self._last_obs, self, kernels.dtype)
+        observations = _as_array(self._last_obs, self)
         flat_actions, value_array, log_prob_array = _act(self, kernels, observations, rollout_buffer)
         # Before the environment sees such an action; an infinite mean leaves the log-probability finite
         if not (is_finite(log_prob_array) and (bounds is None or is_finite(flat_actions))):
@@ -105,16 +107,15 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     return True
 
 
-def _as_array(observations: Any, self: Trainable, dtype: np.dtype[np.floating]) -> FloatArray:
+def _as_array(observations: Any, self: Trainable) -> FloatArray:
     """Return the policy's input as the array behind the tensor that SB3 would make of it.
 
     :param observations: what the environment returned
     :param self: the model
-    :param dtype: of the kernels
     """
     is_usual = (
         type(observations) is np.ndarray
-        and observations.dtype == dtype
+        and observations.dtype in _NUMBERS
         and observations.shape[1:] == self.policy.observation_space.shape
         and observations.flags.c_contiguous
     )
