@@ -23,6 +23,7 @@ from sb3_ppo_variants.maths.arrays import FloatArray
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.finite import all_finite, in_the_rollout
 
+# Numbers that are read where they lie; arrays of others go through PyTorch first, which may refuse them
 _NUMBERS = (np.dtype(np.float32), np.dtype(np.float64))
 
 

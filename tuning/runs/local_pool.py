@@ -194,7 +194,7 @@ class LocalExecutor(futures.Executor):
             )
 
     def _count_breakage(self, task: "_Task") -> None:
-        """Note that a worker died before it had taken the task: not the task's fault, but it must end."""
+        """Note that a worker died before it had taken the task, and pause: not the task's fault, but it must end."""
         if task.breakages < len(_PAUSES):
             time.sleep(_PAUSES[task.breakages])
             task.breakages += 1
