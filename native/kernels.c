@@ -829,8 +829,20 @@ static Vector act_on_block(const Policy *policy, const Block *block, Index rows,
     return gaussian_act(head, policy->actor.values + head->log_std, block, its_noise, here);
 }
 
-static void act(Policy *policy, Index rows, const float *x, const float *noise, void *actions, float *values,
-                float *log_probs) {
+/* Neither NaN nor infinite: 0 times such a number is NaN */
+static int all_finite(Index count, const float *x) {
+    float sum = 0;
+    for (Index i = 0; i < count; i++) sum += 0 * x[i];
+    return sum == 0;
+}
+
+static void narrow(Index count, const double *x, float *y) {
+    for (Index i = 0; i < count; i++) y[i] = (float)x[i];
+}
+
+/* Returns whether log-probabilities and actions are finite: an infinite mean leaves the log-probability finite */
+static int act(Policy *policy, Index rows, const float *x, const float *noise, void *actions, float *values,
+               float *log_probs) {
     Network *actor = &policy->actor;
     forward(&policy->critic, rows, x, values);
     if (rows > FEW_ROWS) pack_forward(actor);
@@ -844,6 +856,8 @@ static void act(Policy *policy, Index rows, const float *x, const float *noise, 
             store_part(log_probs + first + row, log_prob, block.count);
         }
     }
+    const int are_numbers = policy->head.kind == CATEGORICAL || all_finite(rows * policy->head.actions, actions);
+    return are_numbers && all_finite(rows, log_probs);
 }
 
 /* Returns the mean entropy, 0 where the actor does not run */
@@ -908,6 +922,7 @@ const struct Kernels KERNELS = {
     .name = INSTRUCTIONS,
     .forward = forward,
     .act = act,
+    .narrow = narrow,
     .evaluate = evaluate,
     .backward = backward,
     .adam = adam,

@@ -85,8 +85,9 @@ typedef struct {
 struct Kernels {
     const char *name; /* of the instructions that they need */
     void (*forward)(Network *, Index rows, const float *x, float *outputs);
-    void (*act)(Policy *, Index rows, const float *x, const float *noise, void *actions, float *values,
-                float *log_probs);
+    int (*act)(Policy *, Index rows, const float *x, const float *noise, void *actions, float *values,
+               float *log_probs);
+    void (*narrow)(Index count, const double *x, float *y);
     double (*evaluate)(Policy *, const Minibatch *);
     double (*backward)(Policy *, const Slopes *);
     void (*adam)(const Network *, const AdamStep *);

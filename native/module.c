@@ -247,16 +247,20 @@ static PyObject *py_forward(PyObject *module, PyObject *const *arguments, Py_ssi
     return nothing_or_error();
 }
 
+/* wide: observations in float64, written to x first; 0 where x has them */
 static PyObject *py_act(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
     (void)module;
-    Policy *policy = policy_of(arguments, count, 7);
+    Policy *policy = policy_of(arguments, count, 8);
     if (policy == NULL) return NULL;
     const Index rows = PyLong_AsSsize_t(arguments[1]);
-    const float *x = address(arguments[2]), *noise = address(arguments[3]);
-    void *actions = address(arguments[4]);
-    float *values = address(arguments[5]), *log_probs = address(arguments[6]);
-    if (!PyErr_Occurred()) policy->kernels->act(policy, rows, x, noise, actions, values, log_probs);
-    return nothing_or_error();
+    const double *wide = address(arguments[2]);
+    float *x = address(arguments[3]);
+    const float *noise = address(arguments[4]);
+    void *actions = address(arguments[5]);
+    float *values = address(arguments[6]), *log_probs = address(arguments[7]);
+    if (PyErr_Occurred()) return NULL;
+    if (wide) policy->kernels->narrow(rows * policy->actor.layers[0].inputs, wide, x);
+    return PyBool_FromLong(policy->kernels->act(policy, rows, x, noise, actions, values, log_probs));
 }
 
 static PyObject *py_evaluate(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
@@ -329,7 +333,8 @@ static PyMethodDef methods[] = {
     {"instruction_sets", py_instruction_sets, METH_NOARGS, "instruction_sets() -> names, best first"},
     {"policy", py_policy, METH_VARARGS, "policy(instructions, actor, critic, kind, choices, log_std) -> capsule"},
     {"forward", (PyCFunction)(void *)py_forward, METH_FASTCALL, "forward(policy, part, rows, x, outputs)"},
-    {"act", (PyCFunction)(void *)py_act, METH_FASTCALL, "act(policy, rows, x, noise, actions, values, log_probs)"},
+    {"act", (PyCFunction)(void *)py_act, METH_FASTCALL,
+     "act(policy, rows, wide, x, noise, actions, values, log_probs) -> whether log_probs and actions are finite"},
     {"evaluate", (PyCFunction)(void *)py_evaluate, METH_FASTCALL,
      "evaluate(policy, rows, x, actions, mean_noise, old_outputs, old_std, log_probs, entropies, kls, values)"},
     {"backward", (PyCFunction)(void *)py_backward, METH_FASTCALL,

@@ -194,13 +194,23 @@ class NativePolicy:
         return outputs.array
 
     def act(self, x: Guarded, noise: Guarded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw actions for observations as they are, and once more in float64: the same."""
+        wide, narrowed = Guarded(x.array.astype(np.float64)), empty(*x.array.shape)
+        drawn = self._act(0, x, noise)
+        for array, again in zip(drawn, self._act(wide.address, narrowed, noise), strict=True):
+            assert np.array_equal(array, again, equal_nan=True)
+        narrowed.check()
+        return drawn
+
+    def _act(self, wide: int, x: Guarded, noise: Guarded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rows = len(x.array)
         actions = empty(rows, self.shape.actions, dtype=np.int64 if self.shape.kind == CATEGORICAL else np.float32)
         values, log_probs = empty(rows), empty(rows)
         addresses = [guarded.address for guarded in (x, noise, actions, values, log_probs)]
-        self.module.act(self.handle, rows, *addresses)
+        are_finite = self.module.act(self.handle, rows, wide, *addresses)
         for guarded in (actions, values, log_probs):
             guarded.check()
+        assert are_finite == (np.isfinite(log_probs.array).all() and np.isfinite(actions.array).all())
         return actions.array, values.array, log_probs.array
 
     def evaluate(

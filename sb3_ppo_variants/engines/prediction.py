@@ -22,8 +22,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from torch import nn
 
 from sb3_ppo_variants.engines.quick_checks import has_quick_form, quick_distribution
-from sb3_ppo_variants.engines.rollout import is_finite
-from sb3_ppo_variants.maths.arrays import FloatArray
+from sb3_ppo_variants.maths.arrays import FloatArray, is_finite
 
 # What SB3's predict calls of a policy; a user may have replaced one on the object
 _METHODS = frozenset(

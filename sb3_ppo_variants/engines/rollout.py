@@ -1,6 +1,5 @@
 """Rollout collection of the array engine: SB3's loop with the policy's part in kernels."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,11 @@ from sb3_ppo_variants.engines.eligibility import why_no_array_policy
 from sb3_ppo_variants.engines.engine import Trainable
 from sb3_ppo_variants.engines.exploring import exploring
 from sb3_ppo_variants.engines.gae import compute_returns_and_advantage
-from sb3_ppo_variants.engines.kernels.kernels import Kernels
+from sb3_ppo_variants.engines.kernels.kernels import Drawn, Kernels
 from sb3_ppo_variants.engines.lean_step import lean_step
 from sb3_ppo_variants.engines.rollout_data import rows_of_numbers
 from sb3_ppo_variants.engines.untouched import is_untouched
-from sb3_ppo_variants.maths.arrays import FloatArray
+from sb3_ppo_variants.maths.arrays import FloatArray, is_finite
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 from sb3_ppo_variants.update_parts.finite import all_finite, in_the_rollout
 
@@ -56,35 +55,38 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     step = lean_step(env)
     has_readers = not (is_untouched(callback, ConvertCallback) and callback.callback is None)
     is_discrete = isinstance(self.action_space, spaces.Discrete)
-    bounds = (self.action_space.low, self.action_space.high) if isinstance(self.action_space, spaces.Box) else None
+    bounds = _bounds(self.action_space, env.num_envs)
     action_shape = (-1, *self.action_space.shape)  # type: ignore[misc]
 
     n_steps = 0
     while n_steps < n_rollout_steps:
         observations = _as_array(self._last_obs, self)
-        flat_actions, value_array, log_prob_array = _act(self, kernels, observations, rollout_buffer)
-        # Before the environment sees such an action; an infinite mean leaves the log-probability finite
-        if not (is_finite(log_prob_array) and (bounds is None or is_finite(flat_actions))):
+        if has_readers or n_steps == 0:  # without a callback, parameters stay where they are
+            is_of_now = _is_of_now(kernels, self)
+        flat_actions, value_array, log_prob_array, are_finite = (
+            kernels.act(observations, _noise(self, rollout_buffer))
+            if is_of_now
+            else _act_in_torch(self, observations, rollout_buffer)
+        )
+        if not are_finite:  # before the environment sees such an action
             cause = "log-prob" if all_finite(self._last_obs) else "observation"
             raise NonFiniteUpdateError(cause, in_the_rollout(self.num_timesteps))
         actions = clipped_actions = flat_actions.reshape(action_shape)
         if bounds is not None:
-            clipped_actions = np.maximum(actions, bounds[0])
-            np.minimum(clipped_actions, bounds[1], out=clipped_actions)
+            clipped_actions = np.minimum(np.maximum(actions, bounds[0]), bounds[1])
 
         new_obs, rewards, dones, infos = step(clipped_actions)
 
         self.num_timesteps += env.num_envs
         if has_readers:
             # Callbacks know them as tensors, in SB3's names
-            obs_tensor, values, log_probs = map(th.from_numpy, (observations, value_array, log_prob_array))
+            obs_tensor, log_probs = th.from_numpy(observations), th.from_numpy(log_prob_array)
+            values = th.from_numpy(value_array[:, None])
             callback.update_locals(locals())
         if not callback.on_step():
             return False
         self._update_info_buffer(infos, dones)
         n_steps += 1
-        if is_discrete:
-            actions = actions.reshape(-1, 1)
 
         for idx, done in enumerate(dones):
             # An environment may leave the infos of running episodes out
@@ -97,12 +99,15 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
                 terminal_value = _values(self, kernels, terminal_obs)[0]
                 rewards[idx] += self.gamma * terminal_value
 
-        _add(rollout_buffer, self._last_obs, actions, rewards, self._last_episode_starts, value_array, log_prob_array)
+        starts = self._last_episode_starts
+        _add(rollout_buffer, self._last_obs, flat_actions, rewards, starts, value_array, log_prob_array)
         self._last_obs = new_obs
         self._last_episode_starts = dones
 
     values = _values(self, kernels, _as_tensor(new_obs, self))
     compute_returns_and_advantage(rollout_buffer, values.numpy().ravel(), dones)
+    if is_discrete:
+        actions = actions.reshape(-1, 1)
     callback.update_locals(locals())
     callback.on_rollout_end()
     return True
@@ -134,28 +139,39 @@ def _as_tensor(observations: Any, self: Trainable) -> Any:
     return tensor
 
 
-def _act(
-    self: Trainable, kernels: Kernels, observations: FloatArray, rollout_buffer: RolloutBuffer
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Draw an action per row; return actions, values, shape (B, 1), and log-probabilities, shape (B,)."""
-    if not _are_of_now(kernels, self):
-        with th.no_grad(), exploring(self, rollout_buffer):
-            actions, values, log_probs = self.policy(th.from_numpy(observations))
-        return actions.numpy(), values.numpy(), log_probs.numpy()
-    noise = None if self.exploration_noise is None else self.exploration_noise.at(rollout_buffer.pos)
-    return kernels.act(rows_of_numbers(observations, kernels.dtype), noise)
+def _bounds(space: spaces.Space[Any], n_envs: int) -> tuple[FloatArray, FloatArray] | None:
+    """Return the least and the largest actions of all environments; None where actions have no bounds.
+
+    Repeated for each environment: NumPy takes longer where it has to broadcast.
+    """
+    if not isinstance(space, spaces.Box):
+        return None
+    low, high = (np.repeat(bound[None], n_envs, axis=0) for bound in (space.low, space.high))
+    return low, high
+
+
+def _noise(self: Trainable, rollout_buffer: RolloutBuffer) -> FloatArray | None:
+    return None if self.exploration_noise is None else self.exploration_noise.at(rollout_buffer.pos)
+
+
+def _act_in_torch(self: Trainable, observations: FloatArray, rollout_buffer: RolloutBuffer) -> Drawn:
+    """Draw an action per row as SB3 does, where the kernels do not compute what the policy does."""
+    with th.no_grad(), exploring(self, rollout_buffer):
+        actions, values, log_probs = (part.numpy() for part in self.policy(th.from_numpy(observations)))
+    are_finite = is_finite(log_probs) and is_finite(actions)
+    return Drawn(actions.reshape(len(actions), -1), values[:, 0], log_probs, are_finite)
 
 
 def _values(self: Trainable, kernels: Kernels, observations: Any) -> th.Tensor:
     """Return the critic's values in SB3's form, shape (B, 1)."""
-    if not _are_of_now(kernels, self):
+    if not _is_of_now(kernels, self):
         with th.no_grad():
             values: th.Tensor = self.policy.predict_values(observations)
         return values
     return th.from_numpy(kernels.values(rows_of_numbers(observations.numpy(), kernels.dtype))[:, None])
 
 
-def _are_of_now(kernels: Kernels, self: Trainable) -> bool:
+def _is_of_now(kernels: Kernels, self: Trainable) -> bool:
     """Tell whether kernels compute what the policy does: a callback may have moved its parameters, or replaced it.
 
     Looked at closely as the rollout begins. Of layers, hooks and methods that are exchanged within it, with the
@@ -169,11 +185,6 @@ def _are_of_now(kernels: Kernels, self: Trainable) -> bool:
     return True
 
 
-def is_finite(array: FloatArray) -> bool:
-    """Tell whether there is neither a NaN nor an infinity; a sum of squares is quick, but may itself overflow."""
-    return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
-
-
 def _add(  # noqa: PLR0917 -- the order of ``buffer.add``
     buffer: RolloutBuffer,
     obs: Any,
@@ -183,14 +194,18 @@ def _add(  # noqa: PLR0917 -- the order of ``buffer.add``
     values: FloatArray,
     log_probs: FloatArray,
 ) -> None:
-    """Do what ``buffer.add`` does, without its copies."""
+    """Do what ``buffer.add`` does, without its copies.
+
+    :param actions: shape (B, D)
+    :param values: shape (B,)
+    """
     pos = buffer.pos
     actions = actions.reshape(buffer.n_envs, buffer.action_dim)
     buffer.observations[pos] = np.asarray(obs)
     buffer.actions[pos] = actions
     buffer.rewards[pos] = np.asarray(rewards)
     buffer.episode_starts[pos] = np.asarray(episode_starts)
-    buffer.values[pos] = values[:, 0]
+    buffer.values[pos] = values
     buffer.log_probs[pos] = log_probs
     buffer.pos = pos + 1
     if buffer.pos == buffer.buffer_size:

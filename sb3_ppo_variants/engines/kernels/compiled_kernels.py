@@ -16,7 +16,7 @@ from torch import nn
 
 from sb3_ppo_variants.engines.kernels import extension
 from sb3_ppo_variants.engines.kernels.head import OldDistribution
-from sb3_ppo_variants.engines.kernels.kernels import ActorSlopes, Evaluation, Kernels
+from sb3_ppo_variants.engines.kernels.kernels import ActorSlopes, Drawn, Evaluation, Kernels
 from sb3_ppo_variants.engines.kernels.layout import ParameterGroup
 from sb3_ppo_variants.maths.arrays import FloatArray
 
@@ -73,26 +73,27 @@ class CompiledKernels(Kernels):
 
     # Rollouts -------------------------------------------------------------------------------------------------------
 
-    def act(  # noqa: D102
-        self, observations: FloatArray, noise: FloatArray | None = None
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def act(self, observations: FloatArray, noise: FloatArray | None = None) -> Drawn:  # noqa: D102
         memory = self._memory(len(observations))
-        memory.x.array[...] = observations
+        is_wide = observations.dtype == np.float64  # narrowed in C: NumPy would have to be kept from warning
+        read = memory.wide if is_wide else memory.x
+        read.array[...] = observations if observations.ndim == 2 else observations.reshape(memory.rows, -1)
         if noise is None:
             self._draw(memory)
         else:
             memory.noise.array[...] = noise
         drawn = memory.choices if self._kind == _CATEGORICAL else memory.actions
-        self._c.act(
+        are_finite = self._c.act(
             self._policy,
             memory.rows,
+            memory.wide.address if is_wide else 0,
             memory.x.address,
             memory.noise.address,
             drawn.address,
             memory.values.address,
             memory.log_probs.address,
         )
-        return drawn.array.copy(), memory.values.array[:, None].copy(), memory.log_probs.array.copy()
+        return Drawn(drawn.array.copy(), memory.values.array.copy(), memory.log_probs.array.copy(), are_finite)
 
     def _draw(self, memory: "_Memory") -> None:
         """Draw the random numbers that SB3's distribution would draw."""
@@ -219,6 +220,7 @@ class _Memory:
         n_actions = len(choices) if kind == _CATEGORICAL else n_outputs
         self.rows = rows
         self.x = _Placed((rows, n_inputs))
+        self.wide = _Placed((rows, n_inputs), np.float64)
         self.actions = _Placed((rows, n_actions))
         self.choices = _Placed((rows, n_actions), np.int64)
         self.outputs = _Placed((rows, n_outputs))

@@ -29,6 +29,21 @@ class Evaluation(NamedTuple):
     kl: FloatArray | None
 
 
+class Drawn(NamedTuple):
+    """Actions for some observations; the arrays are the caller's.
+
+    :param actions: shape (B, D)
+    :param values: the critic's predictions, shape (B,)
+    :param log_probs: log-probability of each action, shape (B,)
+    :param are_finite: whether actions and log-probabilities are neither NaN nor infinite
+    """
+
+    actions: FloatArray
+    values: FloatArray
+    log_probs: FloatArray
+    are_finite: bool
+
+
 class ActorSlopes(NamedTuple):
     """How the loss L changes with what ``evaluate`` returned.
 
@@ -125,12 +140,10 @@ class Kernels(ABC):
     # Rollouts: the arrays returned are the caller's; NumPy neither warns nor raises, whatever its settings -----------
 
     @abstractmethod
-    def act(
-        self, observations: FloatArray, noise: FloatArray | None = None
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Draw an action per row; return actions, shape (B, D), values, shape (B, 1), log-probabilities, shape (B,).
+    def act(self, observations: FloatArray, noise: FloatArray | None = None) -> Drawn:
+        """Draw an action per row.
 
-        :param observations: shape (B, inputs)
+        :param observations: shape (B, ...), C-contiguous, in float32 or float64
         :param noise: the standard normal draws of a Gaussian, shape (B, D); None: random numbers come from PyTorch's
             global generator, in the order and amount of SB3's distributions
         """

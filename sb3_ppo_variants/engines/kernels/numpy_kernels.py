@@ -12,10 +12,11 @@ from sb3_ppo_variants.engines.kernels.activations import activation_of
 from sb3_ppo_variants.engines.kernels.adam import Adam
 from sb3_ppo_variants.engines.kernels.gaussian_head import DiagGaussianHead
 from sb3_ppo_variants.engines.kernels.head import OldDistribution
-from sb3_ppo_variants.engines.kernels.kernels import ActorSlopes, Evaluation, Kernels
+from sb3_ppo_variants.engines.kernels.kernels import ActorSlopes, Drawn, Evaluation, Kernels
 from sb3_ppo_variants.engines.kernels.layout import ParameterGroup
 from sb3_ppo_variants.engines.kernels.mlp import MLP, Layer
-from sb3_ppo_variants.maths.arrays import FloatArray
+from sb3_ppo_variants.engines.rollout_data import rows_of_numbers
+from sb3_ppo_variants.maths.arrays import FloatArray, is_finite
 
 
 class NumpyKernels(Kernels):
@@ -43,17 +44,16 @@ class NumpyKernels(Kernels):
         return None
 
     @np.errstate(all="ignore")
-    def act(  # noqa: D102
-        self, observations: FloatArray, noise: FloatArray | None = None
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def act(self, observations: FloatArray, noise: FloatArray | None = None) -> Drawn:  # noqa: D102
+        observations = rows_of_numbers(observations, self.dtype)
         outputs = self._choose(observations)
         if noise is None:
             actions, log_probs = self.head.sample(outputs)
         else:
             assert isinstance(self.head, DiagGaussianHead)
             actions, log_probs = self.head.sample(outputs, noise.astype(self.dtype, copy=False))
-        values = self._critic.forward(observations).copy()  # the workspace is overwritten by the next pass
-        return actions, values, log_probs
+        values = self._critic.forward(observations)[:, 0].copy()  # the workspace is overwritten by the next pass
+        return Drawn(actions, values, log_probs, is_finite(log_probs) and is_finite(actions))
 
     @np.errstate(all="ignore")
     def values(self, observations: FloatArray) -> FloatArray:  # noqa: D102
