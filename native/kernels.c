@@ -43,13 +43,14 @@ static inline Vector select_lanes(Mask mask, Vector yes, Vector no) {
     return (Vector)((mask & (Mask)yes) | (~mask & (Mask)no));
 }
 
-/* fused: x y + z, rounded once where the processor can; root: square root, correctly rounded;
- * load_some, store_some: the first `count` lanes, touching no other memory; zeros in the rest */
+/* fused: x y + z, rounded once where the processor can; root: square root, correctly rounded; any_lane: whether one is
+ * set; load_some, store_some: the first `count` lanes, touching no other memory; zeros in the rest */
 #if defined(INSTRUCTIONS_AVX512)
 static inline Vector fused(Vector x, Vector y, Vector z) {
     return (Vector)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)z);
 }
 static inline Vector root(Vector x) { return (Vector)_mm512_sqrt_ps((__m512)x); }
+static inline int any_lane(Mask mask) { return _mm512_movepi32_mask((__m512i)mask) != 0; }
 static inline __mmask16 first_lanes(Index count) { return (__mmask16)((1u << count) - 1u); }
 static inline Vector load_some(const float *p, Index count) {
     return (Vector)_mm512_maskz_loadu_ps(first_lanes(count), p);
@@ -62,6 +63,7 @@ static inline Vector fused(Vector x, Vector y, Vector z) {
     return (Vector)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)z);
 }
 static inline Vector root(Vector x) { return (Vector)_mm256_sqrt_ps((__m256)x); }
+static inline int any_lane(Mask mask) { return _mm256_movemask_ps((__m256)mask) != 0; }
 static inline __m256i first_lanes(Index count) {
     static const int32_t window[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
     return _mm256_loadu_si256((const __m256i *)(window + 8 - count));
@@ -83,6 +85,11 @@ static inline Vector fused(Vector x, Vector y, Vector z) { return x * y + z; }
 static inline Vector root(Vector x) {
     for (int i = 0; i < WIDTH; i++) x[i] = sqrtf(x[i]);
     return x;
+}
+static inline int any_lane(Mask mask) {
+    int32_t any = 0;
+    for (int i = 0; i < WIDTH; i++) any |= mask[i];
+    return any != 0;
 }
 static inline Vector load_some(const float *p, Index count) {
     float lanes[WIDTH] = {0};
@@ -129,11 +136,8 @@ static inline void scatter(float *p, Index stride, Index count, Vector x) {
  * Q: Eigen's ptanh_float (Eigen/src/Core/MathFunctionsImpl.h). Beyond 7.905 = e: 1 - 2 exp(-2|x|), with exp(-u) = (1 -
  * u / 4)^4 for u = 2(|x| - e) and zero from u = 4 on. So the largest are 1 exactly: a slope 1 - h^2 that is not quite
  * zero, times a large input, would be a gradient. Error: 5 ulp, 7 where `fused` rounds twice. */
-static inline Vector tanh_of(Vector x) {
-    const Vector end = splat(7.90531110763549805f);
-    Vector c = select_lanes(x > end, end, x);
-    c = select_lanes(c < -end, -end, c);
-    Vector s = c * c;
+static inline Vector tanh_near(Vector x) {
+    Vector s = x * x;
     Vector p = fused(s, splat(-2.76076847742355e-16f), splat(2.00018790482477e-13f));
     p = fused(p, s, splat(-8.60467152213735e-11f));
     p = fused(p, s, splat(5.12229709037114e-08f));
@@ -143,13 +147,19 @@ static inline Vector tanh_of(Vector x) {
     Vector q = fused(s, splat(1.19825839466702e-06f), splat(1.18534705686654e-04f));
     q = fused(q, s, splat(2.26843463243900e-03f));
     q = fused(q, s, splat(4.89352518554385e-03f));
-    Vector beyond = select_lanes(x < 0.0f, -x, x) - end;
+    return select_lanes(s < 1e-7f, x, x * p / q);
+}
+
+static inline Vector tanh_of(Vector x) {
+    const Vector end = splat(7.90531110763549805f);
+    Vector beyond = (Vector)((Mask)x & INT32_MAX) - end;
+    if (!any_lane(beyond > 0.0f)) return tanh_near(x); /* almost always */
     Vector rest = 1.0f - 0.5f * beyond;
     rest = select_lanes(rest < 0.0f, splat(0.0f), rest);
     rest *= rest;
     Vector far = 1.0f - 2.71925e-7f * (rest * rest);
     far = select_lanes(x < 0.0f, -far, far);
-    return select_lanes(s < 1e-7f, x, select_lanes(beyond > 0.0f, far, c * p / q));
+    return select_lanes(beyond > 0.0f, far, tanh_near(select_lanes(beyond > 0.0f, end, x)));
 }
 
 /* e^x = 2^n e^r with n = round(x / log 2), |r| < 0.35, log 2 in two parts. Polynomial: Cephes expf.c (Moshier).

@@ -164,6 +164,9 @@ class NormalizedStep:
         return _clipped(rewards, np.sqrt(env.ret_rms.var + env.epsilon), env.clip_reward)
 
 
+LEAN_STEPS = (DummyStep, NormalizedStep)
+
+
 def _clipped(values: FloatArray, scale: Any, bound: float) -> FloatArray:
     scaled = values / scale
     return np.minimum(np.maximum(scaled, -bound, out=scaled), bound, out=scaled).astype(np.float32)

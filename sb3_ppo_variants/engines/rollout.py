@@ -14,8 +14,8 @@ from sb3_ppo_variants.engines.eligibility import why_no_array_policy
 from sb3_ppo_variants.engines.engine import Trainable
 from sb3_ppo_variants.engines.exploring import exploring
 from sb3_ppo_variants.engines.gae import compute_returns_and_advantage
-from sb3_ppo_variants.engines.kernels.kernels import Drawn, Kernels
-from sb3_ppo_variants.engines.lean_step import lean_step
+from sb3_ppo_variants.engines.kernels.kernels import Act, Drawn, Kernels
+from sb3_ppo_variants.engines.lean_step import LEAN_STEPS, Step, lean_step
 from sb3_ppo_variants.engines.rollout_data import rows_of_numbers
 from sb3_ppo_variants.engines.untouched import is_untouched
 from sb3_ppo_variants.maths.arrays import FloatArray, is_finite
@@ -26,7 +26,7 @@ from sb3_ppo_variants.update_parts.finite import all_finite, in_the_rollout
 _NUMBERS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kept recognisable
+def collect_rollouts(  # noqa: C901, PLR0915, PLR0917 -- SB3's loop and signature, kept recognisable
     self: Trainable,
     kernels: Kernels,
     env: VecEnv,
@@ -59,6 +59,12 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     action_shape = (-1, *self.action_space.shape)  # type: ignore[misc]
 
     n_steps = 0
+    act = None if has_readers else _quick_act(self, kernels, step, rollout_buffer, n_rollout_steps)
+    if act is not None:
+        new_obs, dones, actions = _collect_quickly(
+            self, kernels, act, step, callback, rollout_buffer, bounds, action_shape
+        )
+        n_steps = n_rollout_steps
     while n_steps < n_rollout_steps:
         observations = _as_array(self._last_obs, self)
         if has_readers or n_steps == 0:  # without a callback, parameters stay where they are
@@ -69,11 +75,10 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
             else _act_in_torch(self, observations, rollout_buffer)
         )
         if not are_finite:  # before the environment sees such an action
-            cause = "log-prob" if all_finite(self._last_obs) else "observation"
-            raise NonFiniteUpdateError(cause, in_the_rollout(self.num_timesteps))
+            raise _non_finite(self)
         actions = clipped_actions = flat_actions.reshape(action_shape)
         if bounds is not None:
-            clipped_actions = np.minimum(np.maximum(actions, bounds[0]), bounds[1])
+            clipped_actions = _clipped(flat_actions, bounds).reshape(action_shape)
 
         new_obs, rewards, dones, infos = step(clipped_actions)
 
@@ -89,15 +94,8 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
         n_steps += 1
 
         for idx, done in enumerate(dones):
-            # An environment may leave the infos of running episodes out
-            if (
-                done
-                and infos[idx].get("terminal_observation") is not None
-                and infos[idx].get("TimeLimit.truncated", False)
-            ):
-                terminal_obs = self.policy.obs_to_tensor(infos[idx]["terminal_observation"])[0]
-                terminal_value = _values(self, kernels, terminal_obs)[0]
-                rewards[idx] += self.gamma * terminal_value
+            if done and _is_cut_off(infos[idx]):
+                terminal_obs, terminal_value = _add_terminal_value(self, kernels, rewards, idx, infos[idx])
 
         starts = self._last_episode_starts
         _add(rollout_buffer, self._last_obs, flat_actions, rewards, starts, value_array, log_prob_array)
@@ -111,6 +109,80 @@ def collect_rollouts(  # noqa: PLR0915, PLR0917 -- SB3's loop and signature, kep
     callback.update_locals(locals())
     callback.on_rollout_end()
     return True
+
+
+def _quick_act(
+    self: Trainable, kernels: Kernels, step: Step, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+) -> Act | None:
+    """Return what writes into the buffer's rows, where nothing about a rollout is unusual.
+
+    Nothing but the step then looks at what is in between, whose arrays are known, and nobody keeps the actions.
+    """
+    last_obs = self._last_obs
+    is_usual = (
+        isinstance(step, LEAN_STEPS)
+        and type(self.action_space) in (spaces.Box, spaces.Discrete)
+        and rollout_buffer.buffer_size == n_rollout_steps
+        and isinstance(last_obs, np.ndarray)
+        and rollout_buffer.n_envs == len(last_obs)
+        and last_obs is _as_array(last_obs, self)
+        and last_obs.dtype in (np.float32, rollout_buffer.observations.dtype)
+        and _is_of_now(kernels, self)
+    )
+    return kernels.act_within(rollout_buffer) if is_usual else None
+
+
+def _collect_quickly(  # noqa: PLR0917
+    self: Trainable,
+    kernels: Kernels,
+    act: Act,
+    step: Step,
+    callback: BaseCallback,
+    buffer: RolloutBuffer,
+    bounds: tuple[FloatArray, FloatArray] | None,
+    action_shape: tuple[int, ...],
+) -> tuple[Any, Any, FloatArray]:
+    """Fill the buffer as :func:`collect_rollouts` does; return last observations, dones and actions."""
+    observations, drawn, rewards_of, starts = buffer.observations, buffer.actions, buffer.rewards, buffer.episode_starts
+    noise = self.exploration_noise
+    new_obs, dones = self._last_obs, self._last_episode_starts
+    for pos in range(buffer.buffer_size):
+        observations[pos] = new_obs
+        starts[pos] = dones
+        if not act(pos, None if noise is None else noise.at(pos)):
+            raise _non_finite(self)
+        actions = drawn[pos, :, 0] if bounds is None else _clipped(drawn[pos], bounds).reshape(action_shape)
+        new_obs, rewards, dones, infos = step(actions)
+        self.num_timesteps += buffer.n_envs
+        callback.on_step()
+        self._update_info_buffer(infos, dones)
+        for idx, done in enumerate(dones.tolist()):
+            if done and _is_cut_off(infos[idx]):
+                _add_terminal_value(self, kernels, rewards, idx, infos[idx])
+        rewards_of[pos] = rewards
+        buffer.pos = pos + 1
+        self._last_obs = new_obs
+        self._last_episode_starts = dones
+    buffer.full = True
+    return new_obs, dones, actions
+
+
+def _non_finite(self: Trainable) -> NonFiniteUpdateError:
+    cause = "log-prob" if all_finite(self._last_obs) else "observation"
+    return NonFiniteUpdateError(cause, in_the_rollout(self.num_timesteps))
+
+
+def _is_cut_off(info: Any) -> bool:
+    """Tell whether an episode that is over was cut off; an environment may leave what is said of it out."""
+    return info.get("terminal_observation") is not None and info.get("TimeLimit.truncated", False)
+
+
+def _add_terminal_value(self: Trainable, kernels: Kernels, rewards: Any, idx: int, info: Any) -> tuple[Any, th.Tensor]:
+    """Add the value of the observation at which an episode was cut off to its reward, discounted; return both."""
+    terminal_obs = self.policy.obs_to_tensor(info["terminal_observation"])[0]
+    terminal_value = _values(self, kernels, terminal_obs)[0]
+    rewards[idx] += self.gamma * terminal_value
+    return terminal_obs, terminal_value
 
 
 def _as_array(observations: Any, self: Trainable) -> FloatArray:
@@ -140,14 +212,18 @@ def _as_tensor(observations: Any, self: Trainable) -> Any:
 
 
 def _bounds(space: spaces.Space[Any], n_envs: int) -> tuple[FloatArray, FloatArray] | None:
-    """Return the least and the largest actions of all environments; None where actions have no bounds.
+    """Return the least and the largest actions of all environments, shape (B, D); None where actions have no bounds.
 
     Repeated for each environment: NumPy takes longer where it has to broadcast.
     """
     if not isinstance(space, spaces.Box):
         return None
-    low, high = (np.repeat(bound[None], n_envs, axis=0) for bound in (space.low, space.high))
+    low, high = (np.tile(bound.ravel(), (n_envs, 1)) for bound in (space.low, space.high))
     return low, high
+
+
+def _clipped(actions: FloatArray, bounds: tuple[FloatArray, FloatArray]) -> FloatArray:
+    return np.minimum(np.maximum(actions, bounds[0]), bounds[1])
 
 
 def _noise(self: Trainable, rollout_buffer: RolloutBuffer) -> FloatArray | None:

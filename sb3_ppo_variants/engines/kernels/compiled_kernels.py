@@ -1,11 +1,12 @@
 """The kernels in C. What they compute stands in native/kernels.c; here is what passes between it and Python."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch as th
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
     DiagGaussianDistribution,
@@ -16,7 +17,7 @@ from torch import nn
 
 from sb3_ppo_variants.engines.kernels import extension
 from sb3_ppo_variants.engines.kernels.head import OldDistribution
-from sb3_ppo_variants.engines.kernels.kernels import ActorSlopes, Drawn, Evaluation, Kernels
+from sb3_ppo_variants.engines.kernels.kernels import Act, ActorSlopes, Drawn, Evaluation, Kernels
 from sb3_ppo_variants.engines.kernels.layout import ParameterGroup
 from sb3_ppo_variants.maths.arrays import FloatArray
 
@@ -79,7 +80,8 @@ class CompiledKernels(Kernels):
         read = memory.wide if is_wide else memory.x
         read.array[...] = observations if observations.ndim == 2 else observations.reshape(memory.rows, -1)
         if noise is None:
-            self._draw(memory)
+            for draw in self._draws(memory):
+                draw()
         else:
             memory.noise.array[...] = noise
         drawn = memory.choices if self._kind == _CATEGORICAL else memory.actions
@@ -95,15 +97,47 @@ class CompiledKernels(Kernels):
         )
         return Drawn(drawn.array.copy(), memory.values.array.copy(), memory.log_probs.array.copy(), are_finite)
 
-    def _draw(self, memory: "_Memory") -> None:
-        """Draw the random numbers that SB3's distribution would draw."""
-        for part in memory.noise_of_parts:
-            if self._kind == _GAUSSIAN:
-                part.normal_()
-            elif self._kind == _BERNOULLI:
-                part.uniform_()
+    def act_within(self, buffer: RolloutBuffer) -> Act | None:  # noqa: D102
+        rows, steps = buffer.n_envs, buffer.buffer_size
+        memory = self._memory(rows)
+        drawn = memory.choices if self._kind == _CATEGORICAL else memory.actions
+        is_wide = buffer.observations.dtype == np.float64
+        x = memory.wide if is_wide else memory.x
+        arrays = (buffer.observations, buffer.actions, buffer.values, buffer.log_probs)
+        parts = (x, drawn, memory.values, memory.log_probs)
+        if not all(_repeats(array, part.array, steps) for array, part in zip(arrays, parts, strict=True)):
+            return None
+        (read, read_by), (actions, actions_by), (values, by), (log_probs, _) = (
+            (array.ctypes.data, array.strides[0]) for array in arrays
+        )
+
+        draws = self._draws(memory)
+
+        def act(step: int, noise: FloatArray | None) -> bool:
+            if noise is None:
+                for draw in draws:
+                    draw()
             else:
-                part.exponential_()
+                memory.noise.array[...] = noise
+            observations = read + step * read_by
+            are_finite: bool = self._c.act(
+                self._policy,
+                rows,
+                observations if is_wide else 0,
+                memory.x.address if is_wide else observations,
+                memory.noise.address,
+                actions + step * actions_by,
+                values + step * by,
+                log_probs + step * by,
+            )
+            return are_finite
+
+        return act
+
+    def _draws(self, memory: "_Memory") -> list[Callable[[], Any]]:
+        """Return what draws the random numbers that SB3's distribution would draw."""
+        name = {_GAUSSIAN: "normal_", _BERNOULLI: "uniform_", _CATEGORICAL: "exponential_"}[self._kind]
+        return [getattr(part, name) for part in memory.noise_of_parts]
 
     def values(self, observations: FloatArray) -> FloatArray:  # noqa: D102
         memory = self._memory(len(observations))
@@ -204,6 +238,17 @@ class _Placed:
     def __init__(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> None:
         self.array: npt.NDArray[Any] = np.zeros(shape, dtype)
         self.address: int = self.array.ctypes.data
+
+
+def _repeats(array: npt.NDArray[Any], part: npt.NDArray[Any], times: int) -> bool:
+    """Tell whether an array consists of so many parts like this one, in memory one after the other."""
+    return (
+        type(array) is np.ndarray
+        and array.flags.c_contiguous
+        and array.dtype == part.dtype
+        and array.shape[0] == times
+        and array.size == times * part.size
+    )
 
 
 class _Memory:

@@ -1,10 +1,11 @@
 """What the array engine asks of kernels: the policy's forward pass, its gradient, and Adam."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch as th
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
@@ -42,6 +43,13 @@ class Drawn(NamedTuple):
     values: FloatArray
     log_probs: FloatArray
     are_finite: bool
+
+
+Act = Callable[[int, FloatArray | None], bool]
+"""Draws actions for one step's observations in a buffer, there, given its number and, for a Gaussian, the noise.
+
+Returns whether actions and log-probabilities are neither NaN nor infinite.
+"""
 
 
 class ActorSlopes(NamedTuple):
@@ -147,6 +155,13 @@ class Kernels(ABC):
         :param noise: the standard normal draws of a Gaussian, shape (B, D); None: random numbers come from PyTorch's
             global generator, in the order and amount of SB3's distributions
         """
+
+    def act_within(self, buffer: RolloutBuffer) -> Act | None:  # noqa: ARG002 -- what subclasses may do
+        """Return what acts as :meth:`act` does, from a buffer's observations into its other rows; None if nothing can.
+
+        :param buffer: SB3's own, just reset; its arrays must stay what they are
+        """
+        return None
 
     @abstractmethod
     def values(self, observations: FloatArray) -> FloatArray:
