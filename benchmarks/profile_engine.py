@@ -6,9 +6,11 @@ The rows exclude each other and add up to the whole.
 
 import argparse
 import functools
+import inspect
 import os
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from reporting import footer, machine, markdown, one_thread, positive, versions
@@ -27,7 +29,7 @@ from sb3_ppo_variants.training import logs
 
 PARTS: dict[str, list[tuple[Any, str]]] = {
     "environment and VecEnv": [(DummyStep, "__call__")],
-    "rollout: policy": [(kernels, method) for kernels in KERNELS.values() for method in ("act", "values")],
+    "rollout: policy": [(kernels, method) for kernels in KERNELS.values() for method in ("act", "act_within", "values")],
     "rollout: the rest": [(ClipPPO, "collect_rollouts")],
     "update: networks forward": [(kernels, "evaluate") for kernels in KERNELS.values()],
     "update: networks backward": [(kernels, "backward") for kernels in KERNELS.values()],
@@ -62,18 +64,20 @@ class Stopwatch:
         return ended
 
     def watch(self, owner: Any, method: str, part: str) -> None:
-        """Charge all calls of a class's method, or a module's function, to a part."""
-        original = getattr(owner, method)
+        """Charge all calls of a class's method, or a module's function, to a part, and those of a function it returns."""
+        setattr(owner, method, self._watched(getattr(owner, method), part))
 
-        @functools.wraps(original)
+    def _watched(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
+        @functools.wraps(function)
         def watched(*args: Any, **kwargs: Any) -> Any:
             interrupted = self.switch(part)
             try:
-                return original(*args, **kwargs)
+                result = function(*args, **kwargs)
             finally:
                 self.switch(interrupted)
+            return self._watched(result, part) if inspect.isfunction(result) else result
 
-        setattr(owner, method, watched)
+        return watched
 
 
 def main() -> None:
