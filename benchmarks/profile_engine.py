@@ -29,7 +29,7 @@ from sb3_ppo_variants.training import logs
 
 PARTS: dict[str, list[tuple[Any, str]]] = {
     "environment and VecEnv": [(DummyStep, "__call__")],
-    "rollout: policy": [(kernels, method) for kernels in KERNELS.values() for method in ("act", "act_within", "values")],
+    "rollout: policy": [(kernels, name) for kernels in KERNELS.values() for name in ("act", "act_within", "values")],
     "rollout: the rest": [(ClipPPO, "collect_rollouts")],
     "update: networks forward": [(kernels, "evaluate") for kernels in KERNELS.values()],
     "update: networks backward": [(kernels, "backward") for kernels in KERNELS.values()],
@@ -64,7 +64,7 @@ class Stopwatch:
         return ended
 
     def watch(self, owner: Any, method: str, part: str) -> None:
-        """Charge all calls of a class's method, or a module's function, to a part, and those of a function it returns."""
+        """Charge a class's method, or a module's function, to a part; a function that it returns as well."""
         setattr(owner, method, self._watched(getattr(owner, method), part))
 
     def _watched(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
