@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from helpers import mostly_slow
+from helpers import ARRAY_ENGINES, mostly_slow
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
@@ -20,7 +20,10 @@ from sb3_ppo_variants import ClipPPO
 from sb3_ppo_variants.engines import rollout
 from sb3_ppo_variants.update_parts.errors import NonFiniteUpdateError
 
-pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim", "ignore:invalid value encountered")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Conversion of an array with ndim", "ignore:invalid value encountered"),
+    pytest.mark.skipif("compiled" not in ARRAY_ENGINES, reason="the extension is not there, or switched off"),
+]
 
 BOX = spaces.Box(-4, 4, (3,), np.float32)
 Spoil = Callable[["Hostile", Any], Any]
