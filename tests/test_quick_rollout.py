@@ -41,8 +41,6 @@ class Hostile(gym.Env[Any, Any]):
 
     def _observe(self) -> Any:
         space = self.observation_space
-        if isinstance(space, spaces.Discrete):
-            return int(self.rng.integers(space.n))
         return (self.rng.normal(size=space.shape) * 3 + (0 if space.dtype.kind == "f" else 20)).astype(space.dtype)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:

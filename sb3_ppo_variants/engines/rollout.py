@@ -61,9 +61,7 @@ def collect_rollouts(  # noqa: C901, PLR0915, PLR0917 -- SB3's loop and signatur
     n_steps = 0
     act = None if has_readers else _quick_act(self, kernels, step, rollout_buffer, n_rollout_steps)
     if act is not None:
-        new_obs, dones, actions = _collect_quickly(
-            self, kernels, act, step, callback, rollout_buffer, bounds, action_shape
-        )
+        new_obs, dones = _collect_quickly(self, kernels, act, step, callback, rollout_buffer, bounds, action_shape)
         n_steps = n_rollout_steps
     while n_steps < n_rollout_steps:
         observations = _as_array(self._last_obs, self)
@@ -104,9 +102,10 @@ def collect_rollouts(  # noqa: C901, PLR0915, PLR0917 -- SB3's loop and signatur
 
     values = _values(self, kernels, _as_tensor(new_obs, self))
     compute_returns_and_advantage(rollout_buffer, values.numpy().ravel(), dones)
-    if is_discrete:
-        actions = actions.reshape(-1, 1)
-    callback.update_locals(locals())
+    if has_readers:
+        if is_discrete:
+            actions = actions.reshape(-1, 1)
+        callback.update_locals(locals())
     callback.on_rollout_end()
     return True
 
@@ -141,8 +140,8 @@ def _collect_quickly(  # noqa: PLR0917
     buffer: RolloutBuffer,
     bounds: tuple[FloatArray, FloatArray] | None,
     action_shape: tuple[int, ...],
-) -> tuple[Any, Any, FloatArray]:
-    """Fill the buffer as :func:`collect_rollouts` does; return last observations, dones and actions."""
+) -> tuple[Any, Any]:
+    """Fill the buffer as :func:`collect_rollouts` does; return the last observations, and which episodes are over."""
     observations, drawn, rewards_of, starts = buffer.observations, buffer.actions, buffer.rewards, buffer.episode_starts
     noise = self.exploration_noise
     new_obs, dones = self._last_obs, self._last_episode_starts
@@ -164,7 +163,7 @@ def _collect_quickly(  # noqa: PLR0917
         self._last_obs = new_obs
         self._last_episode_starts = dones
     buffer.full = True
-    return new_obs, dones, actions
+    return new_obs, dones
 
 
 def _non_finite(self: Trainable) -> NonFiniteUpdateError:

@@ -1,6 +1,6 @@
 """The kernels in C. What they compute stands in native/kernels.c; here is what passes between it and Python."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +25,9 @@ from sb3_ppo_variants.maths.arrays import FloatArray
 _LINEAR, _TANH, _RELU = range(3)
 _CATEGORICAL, _BERNOULLI, _GAUSSIAN = range(3)
 _ACTOR, _CRITIC = range(2)
+
+# What draws for SB3's distributions: a tensor's method
+_DRAW = {_CATEGORICAL: "exponential_", _BERNOULLI: "uniform_", _GAUSSIAN: "normal_"}
 
 _ACTIVATIONS: dict[type[nn.Module], int] = {nn.Tanh: _TANH, nn.ReLU: _RELU}
 
@@ -79,12 +82,8 @@ class CompiledKernels(Kernels):
         is_wide = observations.dtype == np.float64  # narrowed in C: NumPy would have to be kept from warning
         read = memory.wide if is_wide else memory.x
         read.array[...] = observations if observations.ndim == 2 else observations.reshape(memory.rows, -1)
-        if noise is None:
-            for draw in self._draws(memory):
-                draw()
-        else:
-            memory.noise.array[...] = noise
-        drawn = memory.choices if self._kind == _CATEGORICAL else memory.actions
+        memory.draw(noise)
+        drawn = memory.drawn
         are_finite = self._c.act(
             self._policy,
             memory.rows,
@@ -100,25 +99,18 @@ class CompiledKernels(Kernels):
     def act_within(self, buffer: RolloutBuffer) -> Act | None:  # noqa: D102
         rows, steps = buffer.n_envs, buffer.buffer_size
         memory = self._memory(rows)
-        drawn = memory.choices if self._kind == _CATEGORICAL else memory.actions
         is_wide = buffer.observations.dtype == np.float64
         x = memory.wide if is_wide else memory.x
         arrays = (buffer.observations, buffer.actions, buffer.values, buffer.log_probs)
-        parts = (x, drawn, memory.values, memory.log_probs)
+        parts = (x, memory.drawn, memory.values, memory.log_probs)
         if not all(_repeats(array, part.array, steps) for array, part in zip(arrays, parts, strict=True)):
             return None
         (read, read_by), (actions, actions_by), (values, by), (log_probs, _) = (
             (array.ctypes.data, array.strides[0]) for array in arrays
         )
 
-        draws = self._draws(memory)
-
         def act(step: int, noise: FloatArray | None) -> bool:
-            if noise is None:
-                for draw in draws:
-                    draw()
-            else:
-                memory.noise.array[...] = noise
+            memory.draw(noise)
             observations = read + step * read_by
             are_finite: bool = self._c.act(
                 self._policy,
@@ -133,11 +125,6 @@ class CompiledKernels(Kernels):
             return are_finite
 
         return act
-
-    def _draws(self, memory: "_Memory") -> list[Callable[[], Any]]:
-        """Return what draws the random numbers that SB3's distribution would draw."""
-        name = {_GAUSSIAN: "normal_", _BERNOULLI: "uniform_", _CATEGORICAL: "exponential_"}[self._kind]
-        return [getattr(part, name) for part in memory.noise_of_parts]
 
     def values(self, observations: FloatArray) -> FloatArray:  # noqa: D102
         memory = self._memory(len(observations))
@@ -268,16 +255,25 @@ class _Memory:
         self.wide = _Placed((rows, n_inputs), np.float64)
         self.actions = _Placed((rows, n_actions))
         self.choices = _Placed((rows, n_actions), np.int64)
+        self.drawn = self.choices if kind == _CATEGORICAL else self.actions
         self.outputs = _Placed((rows, n_outputs))
         self.old_std = _Placed((n_outputs,))
         self.noise = _Placed((rows, n_outputs))
         # As PyTorch draws for one categorical after the other: the numbers of each are contiguous
         parts = th.split(th.from_numpy(self.noise.array).flatten(), [rows * size for size in choices])
-        self.noise_of_parts = [part.view(rows, -1) for part in parts]
+        self._draws = [getattr(part.view(rows, -1), _DRAW[kind]) for part in parts]
         self.log_probs, self.values, self.entropies, self.kls = (_Placed((rows,)) for _ in range(4))
         self.log_prob_slopes, self.value_slopes, self.entropy_slopes, self.kl_slopes = (
             _Placed((rows,)) for _ in range(4)
         )
+
+    def draw(self, noise: FloatArray | None) -> None:
+        """Take the noise given, or draw the random numbers that SB3's distribution would draw."""
+        if noise is not None:
+            self.noise.array[...] = noise
+            return
+        for draw in self._draws:
+            draw()
 
 
 def _distribution(policy: ActorCriticPolicy) -> tuple[int, tuple[int, ...]]:
